@@ -1,0 +1,161 @@
+"""The models that are installed, found by name or by id: reads the heads of their files, needs no torch.
+
+A model is a safetensors file; its head is JSON and names the id and the structure of the model. Models are
+looked for inside the package, then in the folders that the environment variable HVCODEC_MODELS lists.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import ModelError
+from .files import write_whole
+
+if TYPE_CHECKING:
+    from .rate import Profile
+
+FORMAT = "hvcodec-model-1"
+SUFFIX = ".safetensors"
+PROFILES_SUFFIX = ".profiles.json"
+PACKAGED = Path(__file__).resolve().parent / "weights"
+
+SEARCH_PATH_VARIABLE = "HVCODEC_MODELS"
+"""Names folders of further models, separated as in PATH."""
+
+DEFAULT_VARIABLE = "HVCODEC_MODEL"
+"""Names the model, or the path of its weights, that `default` stands for."""
+
+_MAX_HEAD_BYTES = 1 << 24
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model that is installed, as the head of its file describes it."""
+
+    name: str
+    path: Path
+    id: bytes
+    strides: tuple[int, ...]  # of each layer, coarse to fine
+    n_groups: int
+
+
+def installed() -> list[Entry]:
+    """Every model that can be found by name or id, the packaged ones first; ModelError for a damaged file."""
+    return list(_entries())
+
+
+def find(model: str | Path) -> Path:
+    """The file of a model given by name or by the path of its weights; ModelError lists what is installed."""
+    if str(model) == "default":
+        model = os.environ.get(DEFAULT_VARIABLE) or "default"
+    path = Path(model)
+    if path.suffix == SUFFIX:
+        if path.is_file():
+            return path
+        raise ModelError(f"there is no model file {path}", needed=str(path))
+    for entry in _entries():
+        if entry.name == str(model):
+            return entry.path
+    names = ", ".join(entry.name for entry in installed()) or "none"
+    raise ModelError(f"there is no model named {model}; installed: {names}", needed=str(model), found=names)
+
+
+def entry_by_id(model_id: bytes) -> Entry:
+    """The installed model that a compressed picture names; ModelError says which one is needed."""
+    for entry in _entries():
+        if entry.id == model_id:
+            return entry
+    found = ", ".join(f"{entry.id.hex()} ({entry.name})" for entry in installed()) or "none"
+    raise ModelError(
+        f"this file needs model {model_id.hex()}; installed: {found}. Name the file of its weights, put that "
+        f"into a folder listed in {SEARCH_PATH_VARIABLE}, or update hvcodec.",
+        needed=model_id.hex(),
+        found=found,
+    )
+
+
+def find_by_id(model_id: bytes) -> Path:
+    """The file of the model that a compressed picture names; ModelError says which one is needed."""
+    return entry_by_id(model_id).path
+
+
+def read_entry(path: Path) -> Entry:
+    """What a model file says of itself; ModelError if it is damaged or no model of hvcodec."""
+    metadata = read_metadata(path)
+    try:
+        stages = json.loads(metadata["config"])["stages"]
+        strides = tuple(stage["stride"] for stage in stages for _ in range(stage["layers"]))
+        return Entry(path.stem, path, bytes.fromhex(metadata["id"]), strides, len(stages))
+    except (ValueError, KeyError, TypeError) as err:
+        raise ModelError(f"the head of {path.name} is damaged: install the model again") from err
+
+
+def load_profiles(path: Path, n_groups: int) -> dict[str, Profile]:
+    """Rate profiles of a model by name: `equal`, which always exists, and those beside its weights."""
+    from .profiles import uniform  # here, because whoever only looks for a model needs no profiles
+
+    profiles = [uniform(n_groups), *read_profiles(profiles_file(path))]
+    return {profile.name: profile for profile in profiles}
+
+
+def profiles_file(path: Path) -> Path:
+    """The file, beside the weights of a model, that holds its rate profiles."""
+    return path.with_suffix(PROFILES_SUFFIX)
+
+
+def read_profiles(stored: Path) -> list[Profile]:
+    """The rate profiles in a file, none if there is no such file; ModelError if it is damaged."""
+    from .profiles import Profile
+
+    if not stored.is_file():
+        return []
+    try:
+        return [Profile.from_dict(item) for item in json.loads(stored.read_text("utf-8"))]
+    except (ValueError, KeyError, TypeError) as err:
+        raise ModelError(f"{stored.name} is damaged ({err}): install the model again") from err
+
+
+def store_profile(stored: Path, profile: Profile) -> None:
+    """Put a rate profile into a file, in place of one of its name; the others stay. The file is never half."""
+    by_name = {known.name: known for known in read_profiles(stored)} | {profile.name: profile}
+    lines = (json.dumps(_rounded(known.to_dict())) for known in by_name.values())
+    write_whole(stored, ("[\n" + ",\n".join(lines) + "\n]\n").encode())
+
+
+def _rounded(data: Any) -> Any:
+    """Numbers to six digits after the point, anywhere in plain data: nobody measures better."""
+    if isinstance(data, float):
+        return round(data, 6)
+    if isinstance(data, dict):
+        return {key: _rounded(value) for key, value in data.items()}
+    return [_rounded(item) for item in data] if isinstance(data, (list, tuple)) else data
+
+
+def _entries() -> Iterator[Entry]:
+    # One at a time: a damaged file stands in the way of the models behind it only.
+    folders = [PACKAGED, *map(Path, filter(None, os.environ.get(SEARCH_PATH_VARIABLE, "").split(os.pathsep)))]
+    for folder in folders:
+        for path in sorted(folder.glob(f"*{SUFFIX}")):
+            yield read_entry(path)
+    chosen = Path(os.environ.get(DEFAULT_VARIABLE, ""))
+    if chosen.suffix == SUFFIX and chosen.is_file():
+        yield read_entry(chosen)
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata in a safetensors file: eight bytes of size, then so many bytes of JSON."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            head = json.loads(file.read(size)) if size <= _MAX_HEAD_BYTES else {}
+    except (OSError, ValueError) as err:
+        raise ModelError(f"{path.name} cannot be read as a model: {err}") from err
+    metadata = head.get("__metadata__") if isinstance(head, dict) else None
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise ModelError(f"{path.name} is not an hvcodec model of a format that this version knows")
+    return metadata

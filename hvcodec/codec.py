@@ -1,0 +1,418 @@
+"""Compress and decompress pictures: where the two worlds, the entropy coder and the container meet.
+
+    Picture ─► strips.analyze ─► symbols ─► walk_prior, LayerEncoder ─► chunks ─► container.pack ─► bytes
+    Picture ◄─ strips.synthesize ◄─ symbols ◄─ walk_prior, LayerDecoder ◄─ chunks ◄─ container.unpack ◄─
+
+All entropy decoding is done before the first float operation. What a decoder shows is always
+`synthesize(symbols)`, and so is what the encoder measures itself against.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import container, extras, metrics, rate
+from .container import Extra
+from .entropy import LayerDecoder, LayerEncoder, Tables
+from .errors import CorruptError, DesyncError, LimitError, ModelError
+from .model import strips, weights
+from .model.config import ALIGN
+from .model.walk import walk_prior
+from .picture import Picture
+
+Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["float32", "bfloat16"]
+Array = np.ndarray[Any, np.dtype[Any]]
+Symbols = list[Array]  # of one picture: (Z, rows, columns) for each layer
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A compressed picture, and what its decoder will show."""
+
+    data: bytes
+    rho: tuple[int, ...]
+    _codec: Codec = field(repr=False)
+    _symbols: Symbols = field(repr=False)
+    _like: Picture = field(repr=False)
+
+    def decoded(self) -> Picture:
+        """The picture that decoding `data` gives, without decoding it."""
+        return self._decoded
+
+    @cached_property
+    def _decoded(self) -> Picture:
+        return self._codec._synthesize([self._symbols], [self.rho], [self._like])[0]
+
+    # What a target can ask for (targets.Trial), measured on the picture that the decoder will give.
+
+    @property
+    def n_bytes(self) -> int:
+        return len(self.data)
+
+    @property
+    def bpp(self) -> float:
+        return metrics.bpp(len(self.data), self._like.width, self._like.height)
+
+    @property
+    def psnr_db(self) -> float:
+        return metrics.psnr(self._like.pixels, self._decoded.pixels)
+
+    @property
+    def ms_ssim(self) -> float:
+        return metrics.ms_ssim(self._like.pixels, self._decoded.pixels)
+
+    @property
+    def ssimulacra2(self) -> float:
+        return metrics.ssimulacra2(self._like.pixels, self._decoded.pixels)
+
+
+class Codec:
+    """A model on a device, ready to code. Holds no state between calls: threads may share one."""
+
+    def __init__(self, model: str | Path = "default", device: Device = "auto", dtype: Dtype = "float32") -> None:
+        """Load a model by name or by the path of its weights.
+
+        Raises ModelError if there is no such model or its weights are not sound, ValueError for a device that
+        this machine lacks.
+        """
+        self.device = _device(device)
+        if dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"dtype must be float32 or bfloat16, not {dtype}")
+        self.dtype = dtype
+        path = weights.find(model).resolve()
+        loaded = _load(path, path.stat().st_mtime_ns, self.device.type)
+        self.model, self.tables, self.model_id = loaded.model, loaded.tables, loaded.id
+        self.name, self.profiles = loaded.name, loaded.profiles
+
+    # --- pictures to bytes --------------------------------------------------------------------------------
+
+    def compress(
+        self,
+        picture: Picture,
+        *,
+        quality: float = 50.0,
+        profile: str | None = None,
+        target: rate.Target | None = None,
+        rho: Sequence[int] | None = None,
+        digests: bool = False,
+    ) -> Encoded:
+        """Compress a picture at a quality (0..100) of a profile, at a target, or at a rate vector.
+
+        Without a profile it is `psnr`, or `equal` for a model that has no other. Raises TargetError if no
+        setting reaches the target, ValueError for settings that do not exist.
+        """
+        if rho is not None:
+            return self.encode(picture, rho, digests=digests)
+        chosen = self.profile(profile)
+        if target is None:
+            return self.encode(picture, chosen.rho(quality), digests=digests)
+        guide = chosen.guide(target)
+        first_guess = guide.index(target.metric_aim(picture.width * picture.height))
+        return rate.search(
+            lambda vector: self.encode(picture, vector, digests=digests),
+            target,
+            guide,
+            first_guess=first_guess,
+        ).trial
+
+    def encode(self, picture: Picture, rho: Sequence[int], *, digests: bool = False) -> Encoded:
+        """Compress a picture at a rate vector: one value 0..63 for each stride group, coarse to fine."""
+        return self.encode_batch([picture], [rho], digests=digests)[0]
+
+    def encode_batch(
+        self, pictures: Sequence[Picture], rhos: Sequence[Sequence[int]], *, digests: bool = False
+    ) -> list[Encoded]:
+        """Compress several pictures, each at its rate vector; those of equal size share a batch."""
+        if len(rhos) != len(pictures):
+            raise ValueError(f"{len(pictures)} pictures need one rate vector each, not {len(rhos)}")
+        checked = [rate.check(rho, self.n_groups) for rho in rhos]
+        coded: list[Encoded | None] = [None] * len(pictures)
+        for members in _by_size(pictures):
+            own = [pictures[i] for i in members]
+            symbols = self._analyze(own, [checked[i] for i in members])
+            for i, planes in zip(members, symbols, strict=True):
+                data = self._pack(pictures[i], checked[i], planes, digests)
+                coded[i] = Encoded(data, checked[i], self, planes, pictures[i])
+        return [encoded for encoded in coded if encoded is not None]
+
+    def profile(self, name: str | None = None) -> rate.Profile:
+        """A rate profile of this model; ValueError lists those that exist."""
+        if name is None:
+            name = rate.DEFAULT_PROFILE if rate.DEFAULT_PROFILE in self.profiles else rate.EQUAL_PROFILE
+        if name not in self.profiles:
+            raise ValueError(f"{self.name} has no rate profile {name!r}; it has: {', '.join(self.profiles)}")
+        return self.profiles[name]
+
+    # --- bytes to pictures --------------------------------------------------------------------------------
+
+    def decode(
+        self,
+        data: bytes,
+        *,
+        max_layers: int | None = None,
+        partial: bool = False,
+        max_pixels: int = container.MAX_PIXELS,
+    ) -> Picture:
+        """Decompress a file of this model; `max_layers` stops early, `partial` accepts a file cut short.
+
+        Raises FormatError (its subclasses tell apart what is wrong), DesyncError, ModelError.
+        """
+        return self.decode_batch([data], max_layers=max_layers, partial=partial, max_pixels=max_pixels)[0]
+
+    def decode_batch(
+        self,
+        datas: Sequence[bytes],
+        *,
+        max_layers: int | None = None,
+        partial: bool = False,
+        max_pixels: int = container.MAX_PIXELS,
+    ) -> list[Picture]:
+        """Decompress several files; those of equal size share a batch."""
+        files = [container.unpack(data, partial=partial, max_pixels=max_pixels) for data in datas]
+        for file in files:
+            _check_size(file.header, max_pixels)
+            self._check_model(file.header)
+        blanks = [_blank(file) for file in files]  # extras first: they are cheap to refuse
+        symbols = [self.decode_symbols(file, max_layers=max_layers) for file in files]
+        pictures: list[Picture | None] = [None] * len(files)
+        for members in _by_size(blanks):
+            rhos = [files[i].header.rho for i in members]
+            own = [blanks[i] for i in members]
+            for i, picture in zip(members, self._synthesize([symbols[i] for i in members], rhos, own), strict=True):
+                pictures[i] = picture
+        return [picture for picture in pictures if picture is not None]
+
+    def decode_symbols(self, file: container.File, *, max_layers: int | None = None) -> Symbols:
+        """Symbols of every layer of a parsed file: the exact part of decoding. Layers that lack are zero."""
+        header = file.header
+        self._check_model(header)
+        layers = self.model.config.layers
+        if max_layers is not None and max_layers < 0:
+            raise ValueError(f"max_layers must not be negative, but is {max_layers}")
+        chunks = file.chunks if max_layers is None else file.chunks[:max_layers]
+        present = [layer.index < len(chunks) and len(chunks[layer.index]) > 0 for layer in layers]
+        decoders = [_decoder(index, chunk, self.tables) for index, chunk in enumerate(chunks)]
+        is_vouched_for = file.is_intact and header.digests is not None
+
+        def read(layer: int, indices: Array, positions: Array) -> Array:
+            try:
+                return decoders[layer].decode(indices.reshape(-1)).reshape(indices.shape)
+            except CorruptError as err:
+                raise _wrong_symbols(layer, is_vouched_for) from err
+
+        def check(layer: int, symbols: Array) -> None:  # at once: wrong symbols make all later ones wrong
+            if layer >= len(decoders):
+                return
+            if header.digests is not None and symbol_digest(symbols) != header.digests[layer]:
+                raise _wrong_symbols(layer, is_vouched_for)
+            try:
+                decoders[layer].finish()
+            except CorruptError as err:
+                raise _wrong_symbols(layer, False) from err
+
+        return walk_prior(self.model.prior, header.rho, header.height, header.width, present, read, check)
+
+    def _check_model(self, header: container.Header) -> None:
+        if header.model_id != self.model_id:
+            needed, found = header.model_id.hex(), self.model_id.hex()
+            raise ModelError(f"the file needs model {needed}, this codec holds {found}", needed=needed, found=found)
+        if header.n_layers != len(self.model.config.layers) or header.n_groups != self.n_groups:
+            raise CorruptError("the header does not fit its model: the program that wrote the file is faulty")
+
+    # --- the float world ----------------------------------------------------------------------------------
+
+    @property
+    def n_groups(self) -> int:
+        return len(self.model.config.stages)
+
+    def _analyze(self, pictures: Sequence[Picture], rhos: Sequence[Sequence[int]]) -> list[Symbols]:
+        height, width = (_aligned(side) for side in (pictures[0].height, pictures[0].width))
+        with torch.inference_mode(), self._precision():
+            layers = strips.analyze(self.model, self._pixel_rows(pictures), self._rates(rhos), height, width)
+        return [[layer[i] for layer in layers] for i in range(len(pictures))]
+
+    def _synthesize(
+        self, symbols: Sequence[Symbols], rhos: Sequence[Sequence[int]], like: Sequence[Picture]
+    ) -> list[Picture]:
+        """Pictures from symbols, with the kind, size, alpha and metadata of `like`."""
+        stacked = [np.stack(planes) for planes in zip(*symbols, strict=True)]
+        results = [np.empty_like(picture.pixels) for picture in like]
+        height, width = (_aligned(side) for side in (like[0].height, like[0].width))
+        with torch.inference_mode(), self._precision():
+            for rows, pixels in strips.synthesize(self.model.transform, stacked, self._rates(rhos), height, width):
+                for result, x in zip(results, pixels, strict=True):
+                    _store(result, rows, x)
+        return [
+            Picture(pixels, picture.alpha, picture.icc, picture.exif, picture.xmp)
+            for pixels, picture in zip(results, like, strict=True)
+        ]
+
+    def _rates(self, rhos: Sequence[Sequence[int]]) -> Tensor:
+        return torch.tensor([list(rho) for rho in rhos], dtype=torch.float32, device=self.device)
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
+
+    def _pixel_rows(self, pictures: Sequence[Picture]) -> Callable[[int, int], Tensor]:
+        def rows(first: int, end: int) -> Tensor:
+            return torch.stack([_load_rows(picture.pixels, first, end) for picture in pictures]).to(self.device)
+
+        return rows
+
+    # --- the exact world ----------------------------------------------------------------------------------
+
+    def _pack(self, picture: Picture, rho: tuple[int, ...], symbols: Symbols, digests: bool) -> bytes:
+        parts = {
+            Extra.ALPHA: picture.alpha,
+            Extra.ICC: picture.icc,
+            Extra.EXIF: picture.exif,
+            Extra.XMP: picture.xmp,
+        }
+        packed = {
+            int(kind): extras.pack_alpha(part) if isinstance(part, np.ndarray) else extras.pack_metadata(part)
+            for kind, part in parts.items()
+            if part is not None
+        }
+        return container.pack(
+            width=picture.width,
+            height=picture.height,
+            grey=picture.is_grey,
+            depth=picture.depth,
+            model_id=self.model_id,
+            rho=rho,
+            chunks=self.encode_symbols(symbols, rho, picture.height, picture.width),
+            digests=[symbol_digest(planes) for planes in symbols] if digests else None,
+            extras=packed,
+        )
+
+    def encode_symbols(self, symbols: Symbols, rho: Sequence[int], height: int, width: int) -> list[bytes]:
+        """The chunk of every layer: the exact part of encoding."""
+        encoders = [LayerEncoder(self.tables) for _ in symbols]
+        present = [bool(planes.any()) for planes in symbols]
+
+        def write(layer: int, indices: Array, positions: Array) -> Array:
+            planes = symbols[layer]
+            chosen = np.take(planes.reshape(len(planes), -1), positions, axis=1)
+            encoders[layer].encode(chosen.reshape(-1), indices.reshape(-1))
+            return chosen
+
+        walk_prior(self.model.prior, rho, height, width, present, write)
+        return [encoder.chunk() for encoder in encoders]
+
+
+# --- small parts ------------------------------------------------------------------------------------------
+
+
+def symbol_digest(symbols: Array) -> int:
+    """CRC-32 of a layer's symbols as little-endian 16-bit integers, channel by channel, row by row."""
+    return zlib.crc32(np.ascontiguousarray(symbols, "<i2").data)
+
+
+def _decoder(layer: int, chunk: bytes, tables: Tables) -> LayerDecoder:
+    try:
+        return LayerDecoder(chunk, tables)
+    except CorruptError as err:
+        raise _wrong_symbols(layer, False) from err
+
+
+def _wrong_symbols(layer: int, is_vouched_for: bool) -> CorruptError | DesyncError:
+    """What it means that a chunk does not give the symbols that were encoded.
+
+    With digests, bytes whose checksum is right give other symbols only where arithmetic differs. A file that
+    was cut short has no checksum.
+    """
+    if not is_vouched_for:
+        return CorruptError(f"layer {layer} is damaged: get the file again from its source", layer=layer)
+    return DesyncError(
+        f"layer {layer} decodes to other symbols than were encoded although its bytes are intact: "
+        "this machine computes differently; decode on another device and report this",
+        layer=layer,
+    )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu or cuda, not {name}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("this machine has no CUDA device that torch can use: choose cpu or auto")
+    return torch.device(name)
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path, changed: int, device: str) -> weights.Loaded:
+    """The weights at a path; `changed` makes a file that was replaced another one."""
+    loaded = weights.load_weights(path)
+    loaded.model.to(device=torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return loaded
+
+
+def _check_size(header: container.Header, max_pixels: int) -> None:
+    """Refuse a thin picture whose padding costs far more than its pixels: one row of 2^24 becomes 64."""
+    padded, limit = _aligned(header.width) * _aligned(header.height), 2 * max(max_pixels, ALIGN * ALIGN)
+    if padded > limit:
+        raise LimitError(
+            f"the picture of {header.width} x {header.height} is padded to {padded} pixels, more than twice "
+            f"the limit of {max_pixels}: raise it to go on",
+            limit=limit,
+            asked=padded,
+        )
+
+
+def _aligned(side: int) -> int:
+    return -(-side // ALIGN) * ALIGN
+
+
+def _by_size(pictures: Sequence[Picture]) -> list[list[int]]:
+    """Indices of pictures that can share a batch."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for i, picture in enumerate(pictures):
+        groups.setdefault((picture.height, picture.width), []).append(i)
+    return list(groups.values())
+
+
+def _load_rows(samples: Array, first: int, end: int) -> Tensor:
+    """Rows first..end of the padded picture as (3, rows, width) pixels; its edges are repeated outwards."""
+    height, width = samples.shape[:2]
+    band = samples[min(first, height - 1) : min(end, height)]
+    missing = (end - first) - len(band)
+    band = np.pad(band, [(0, missing), (0, _aligned(width) - width)] + [(0, 0)] * (band.ndim - 2), mode="edge")
+    peak = np.iinfo(samples.dtype).max
+    x = torch.from_numpy(band.astype(np.float32)) * (1 / peak) - 0.5
+    return x.expand(3, -1, -1) if x.ndim == 2 else x.permute(2, 0, 1)
+
+
+def _store(result: Array, rows: slice, pixels: Tensor) -> None:
+    """Write a strip (3, rows, width) into a picture: clamp, round, crop; grey is the mean of the channels."""
+    height, width = result.shape[:2]
+    end = min(rows.stop, height)
+    x = pixels[:, : max(0, end - rows.start), :width]
+    x = x.mean(dim=0) if result.ndim == 2 else x.permute(1, 2, 0)
+    peak = np.iinfo(result.dtype).max
+    x = ((x + 0.5) * peak).round_().clamp_(0, peak)
+    result[rows.start : end] = x.to(torch.int32).cpu().numpy()
+
+
+def _blank(file: container.File) -> Picture:
+    """A picture as the header describes it, pixels still unset, with its alpha and metadata restored."""
+    header, bodies = file.header, file.extras
+    shape = (header.height, header.width) if header.grey else (header.height, header.width, 3)
+    pixels = np.empty(shape, np.uint8 if header.depth == 8 else np.uint16)
+    alpha = None
+    if Extra.ALPHA in bodies:
+        alpha = extras.unpack_alpha(bodies[Extra.ALPHA], width=header.width, height=header.height, depth=header.depth)
+    icc, exif, xmp = (
+        extras.unpack_metadata(bodies[kind]) if kind in bodies else None for kind in (Extra.ICC, Extra.EXIF, Extra.XMP)
+    )
+    return Picture(pixels, alpha, icc, exif, xmp)

@@ -1,0 +1,27 @@
+"""Writes files so that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+
+def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file whole or not at all, with the permissions that the umask gives; an old one is replaced.
+
+    Raises OSError (FileNotFoundError, PermissionError, a full disk) and then leaves what was there before.
+    """
+    target = os.path.realpath(path)  # a link stays a link
+    if os.path.exists(target) and not os.path.isfile(target):
+        with open(target, "wb") as device:  # a pipe or /dev/null must not be replaced by a file
+            device.write(data)
+        return
+    temporary = os.path.join(os.path.dirname(target), f".hvcodec-{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+        os.replace(temporary, target)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise

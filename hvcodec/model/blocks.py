@@ -1,0 +1,90 @@
+"""Small parts shared by both worlds: rounding with a gradient, and the float residual block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class Modules(nn.ModuleList, Generic[M]):
+    """A list of modules whose members have a type."""
+
+    def __iter__(self) -> Iterator[M]:
+        return cast("Iterator[M]", super().__iter__())
+
+    def at(self, index: int) -> M:
+        return cast("M", self[index])
+
+
+class _Round(torch.autograd.Function):
+    # x + (round(x) - x).detach() is not round(x) in float32, so the forward pass is round itself.
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return torch.round(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0]
+
+
+def round_ste(x: Tensor) -> Tensor:
+    """Round to the nearest integer; the gradient passes straight through."""
+    result: Tensor = _Round.apply(x)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Replace(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, value: Tensor) -> Tensor:
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None
+
+
+def straight_through(x: Tensor, value: Tensor) -> Tensor:
+    """`value`, with the gradient of x."""
+    result: Tensor = _Replace.apply(x, value)  # type: ignore[no-untyped-call]
+    return result
+
+
+class Block(nn.Module):
+    """Residual block x + f(x, rho) that starts as the identity.
+
+    It works in whitened coordinates: `scale_in` brings the channels (which span three orders of magnitude
+    in the ladder) to unit variance, `scale_out` brings corrections to the size of a quantisation step.
+    The sum itself stays in the precision of x, so the residual stream may be float32 in a bfloat16 run.
+    """
+
+    def __init__(self, width: int, groups: int, rho_width: int) -> None:
+        super().__init__()
+        hidden = 2 * width
+        self.scale_in = nn.Parameter(torch.ones(width))
+        self.spatial = nn.Conv2d(width, width, 3, padding=1, groups=groups)
+        self.expand = nn.Conv2d(width, hidden, 1)
+        self.modulate = nn.Linear(rho_width, 2 * hidden)
+        self.project = nn.Conv2d(hidden, width, 1)
+        self.scale_out = nn.Parameter(torch.full((width,), 0.1))
+        for layer in (self.modulate, self.project):
+            nn.init.zeros_(layer.weight)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, rho: Tensor) -> Tensor:  # (N, C, H, W), (N, rho_width)
+        # Scaling the weights instead of the features costs nothing per pixel.
+        groups = self.spatial.groups
+        per_group = self.scale_in.view(groups, -1).repeat_interleave(self.spatial.out_channels // groups, 0)
+        spatial = self.spatial.weight * per_group[:, :, None, None]
+        y = F.silu(F.conv2d(x, spatial, self.spatial.bias, padding=1, groups=groups))
+        gain, shift = self.modulate(rho)[:, :, None, None].chunk(2, dim=1)
+        y = F.silu(torch.addcmul(shift, self.expand(y), 1 + gain))
+        project = self.project.weight * self.scale_out[:, None, None, None]
+        assert self.project.bias is not None
+        return x + F.conv2d(y, project, self.project.bias * self.scale_out)

@@ -1,0 +1,309 @@
+"""The exact world: symbols so far and the rate vector to the scale index of every next symbol.
+
+Every operand is an integer carried in float32 and every partial sum stays below 2^24, where float32 holds
+integers exactly. So the result does not depend on the order of summation: threads, batch, strips, memory
+format and device make no difference, and two machines always agree. `check_exact` proves the bound for each
+convolution from its weights. Training runs the very same arithmetic with straight-through gradients.
+
+Activations are integers 0..255 (16 steps to the unit); weights sit on a grid of 2^-7 (heads: 2^-5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hvcodec.errors import ModelError
+
+from .blocks import Modules, round_ste
+from .config import RHO_LEVELS, SCALE_COUNT, ModelConfig
+
+ACTIVATION_MAX = 255
+WEIGHT_SHIFT = 7
+INDEX_SHIFT = 9  # heads: activations are 16 to the unit, their weights 32, so an index is 2^9 grid steps
+INDEX_ZERO = 20  # scale index of a standard deviation of one step
+INDEX_PER_OCTAVE = 5
+KNOTS = 10  # tables over rho are linear between ten knots, seven levels apart
+MAGNITUDE_MAX = 64
+TABLE_MAX = 32767
+EXACT_LIMIT = 1 << 24
+
+
+def requantize(y: Tensor, shift: int = WEIGHT_SHIFT) -> Tensor:
+    """Sums back to activations: divide by a power of two, round half up, clamp to 0..255. Exact."""
+    scaled = y * 2.0**-shift
+    return round_down_ste(scaled + 0.5).clamp(0, ACTIVATION_MAX)
+
+
+class _Floor(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return torch.floor(x)
+
+    @staticmethod
+    def backward(ctx: object, *grads: Tensor) -> Tensor:
+        return grads[0]
+
+
+def round_down_ste(x: Tensor) -> Tensor:
+    result: Tensor = _Floor.apply(x)  # type: ignore[no-untyped-call]
+    return result
+
+
+def magnitudes(k: Tensor) -> Tensor:
+    """What the prior sees of symbols: positive and negative part, each on a logarithmic integer scale 0..64.
+
+    The scale is linear between powers of two: v = 2^f - 1 + r becomes 8 f + floor(8 r / 2^f). All steps are
+    exact: frexp reads the exponent from the bits, and r / 2^f is a division by a power of two.
+    """
+    v = torch.cat([k, -k], dim=1).clamp_(0, 255) + 1  # 1 .. 256
+    mantissa, exponent = torch.frexp(v)  # v = mantissa * 2^exponent, mantissa in [0.5, 1)
+    return (exponent - 1) * 8 + torch.floor(mantissa * 16 - 8)
+
+
+class ExactConv(nn.Module):
+    """A convolution whose weights are integers on a grid of 2^-shift, |w| <= limit grid steps."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 1, *, groups: int = 1, shift: int = WEIGHT_SHIFT,
+        input_max: int = ACTIVATION_MAX, gain: float = 1.0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.groups, self.shift, self.input_max = groups, shift, input_max
+        self.limit = 127 if kernel == 1 else 63
+        self.fan_in = inputs // groups * kernel * kernel
+        std = gain / self.fan_in**0.5
+        self.weight = nn.Parameter(torch.randn(outputs, inputs // groups, kernel, kernel) * std)
+
+    def grid_weight(self) -> Tensor:
+        """The weights as integers."""
+        return round_ste(self.weight * 2.0**self.shift).clamp(-self.limit, self.limit)
+
+    def bound(self) -> int:
+        """Largest absolute sum that any input can give: fan-in times largest weight times largest input."""
+        return self.fan_in * int(self.grid_weight().abs().max().item()) * self.input_max
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = self.weight.shape[-1]
+        return F.conv2d(x, self.grid_weight(), padding=kernel // 2, groups=self.groups)
+
+
+class RhoTable(nn.Module):
+    """An integer for each channel, looked up by the rate vector: the sum of one table for each group."""
+
+    def __init__(self, groups: int, channels: int, grid: float) -> None:
+        super().__init__()
+        self.grid = grid
+        self.knots = nn.Parameter(torch.zeros(groups, KNOTS, channels))
+        position = torch.arange(RHO_LEVELS) * ((KNOTS - 1) / (RHO_LEVELS - 1))  # multiples of 1/7
+        left = position.floor().clamp(max=KNOTS - 2)
+        spread = torch.zeros(RHO_LEVELS, KNOTS)
+        spread.scatter_(1, left.long()[:, None], (1 - (position - left))[:, None])
+        spread.scatter_(1, left.long()[:, None] + 1, (position - left)[:, None])
+        self.register_buffer("spread", spread, persistent=False)
+        self.register_buffer("fixed", None)
+
+    spread: Tensor
+    fixed: Tensor | None
+
+    def fix(self, table: Tensor) -> None:
+        """Use these integers from now on: a model that was loaded has no knots."""
+        self.fixed = table.to(self.spread.device)
+
+    def table(self) -> Tensor:
+        """(groups, 64, channels) integers of 16 bits."""
+        if self.fixed is not None:
+            return self.fixed
+        table = round_ste(torch.einsum("lk,gkc->glc", self.spread, self.knots) * self.grid)
+        return table.clamp(-TABLE_MAX, TABLE_MAX)
+
+    def bound(self) -> int:
+        """Largest absolute value that any rate vector can give."""
+        return int(self.table().abs().amax(dim=1).sum(dim=0).max().item())
+
+    def forward(self, rho: Tensor) -> Tensor:  # (N, groups) -> (N, channels, 1, 1)
+        table = self.table()
+        picked = table[torch.arange(table.shape[0], device=rho.device)[None, :], rho.long()]
+        return picked.sum(dim=1)[:, :, None, None]
+
+
+class Residual(NamedTuple):
+    """A term `activation << WEIGHT_SHIFT` of a sum, and the half step that rounding adds."""
+
+    activation_max: int
+
+    def bound(self) -> int:
+        return (self.activation_max << WEIGHT_SHIFT) + (1 << INDEX_SHIFT)
+
+
+Bounded = ExactConv | RhoTable | Residual | None
+
+
+class Head(nn.Module):
+    """Features (and, in the second pass, symbols of the first) to scale indices."""
+
+    def __init__(self, groups: int, width: int, channels: int, context: bool) -> None:
+        super().__init__()
+        self.mix = ExactConv(width, width)
+        self.near = ExactConv(2 * channels, width, 3, input_max=MAGNITUDE_MAX) if context else None
+        self.rho_hidden = RhoTable(groups, width, grid=16 * 2.0**WEIGHT_SHIFT)
+        self.out = ExactConv(width, channels, shift=5, gain=0.1)
+
+    def forward(self, a: Tensor, seen: Tensor | None, rho: Tensor) -> Tensor:
+        """Scale indices on the fine grid (2^INDEX_SHIFT to an index), without the layer's base."""
+        y = self.mix(a) + self.rho_hidden(rho)
+        if self.near is not None and seen is not None:
+            y = y + self.near(seen)
+        indices: Tensor = self.out(requantize(y))
+        return indices
+
+
+class PriorLayer(nn.Module):
+    """The exact side of one latent layer: two coding passes, then the features learn its symbols."""
+
+    def __init__(self, groups: int, width: int, channels: int, last: bool) -> None:
+        super().__init__()
+        self.first = Head(groups, width, channels, context=False)
+        self.second = Head(groups, width, channels, context=True)
+        self.base = RhoTable(groups, channels, grid=2.0**INDEX_SHIFT)
+        self.last = last
+        if not last:
+            self.spread = ExactConv(width, width, 3, groups=2)
+            self.near = ExactConv(2 * channels, width, 3, input_max=MAGNITUDE_MAX)
+            self.rho_hidden = RhoTable(groups, width, grid=16 * 2.0**WEIGHT_SHIFT)
+            self.mix = ExactConv(width, width, gain=0.3)
+
+    def sums(self) -> dict[str, list[Bounded]]:
+        """The terms of every sum this layer forms, rounding included, for the proof of exactness."""
+        result: dict[str, list[Bounded]] = {}
+        for name, head in (("first", self.first), ("second", self.second)):
+            result[f"{name}.mix"] = [head.mix, head.near, head.rho_hidden, Residual(0)]
+            result[f"{name}.out"] = [head.out, self.base, Residual(0)]
+        if not self.last:
+            result["spread"] = [self.spread, self.near, self.rho_hidden, Residual(0)]
+            result["mix"] = [self.mix, Residual(ACTIVATION_MAX)]
+        return result
+
+    def predict(self, a: Tensor, seen: Tensor | None, rho: Tensor) -> Tensor:
+        """Scale indices on the fine grid; the second pass has `seen` the magnitudes of the first."""
+        head = self.first if seen is None else self.second
+        indices: Tensor = head(a, seen, rho) + self.base(rho)
+        return indices
+
+    def absorb(self, a: Tensor, seen: Tensor, rho: Tensor) -> Tensor:
+        """Features that know this layer's symbols, given as magnitudes."""
+        u = requantize(self.spread(a) + self.near(seen) + self.rho_hidden(rho))
+        return requantize(a * 2.0**WEIGHT_SHIFT + self.mix(u))
+
+
+class PriorStage(nn.Module):
+    """One stride: features handed down from the coarser stride, then its layers."""
+
+    def __init__(self, config: ModelConfig, group: int) -> None:
+        super().__init__()
+        stage, groups = config.stages[group], len(config.stages)
+        self.seed = RhoTable(groups, stage.prior_width, grid=16 * 2.0**WEIGHT_SHIFT)
+        coarser = config.stages[group - 1].prior_width if group else 0
+        self.lift = ExactConv(coarser, 4 * stage.prior_width) if group else None
+        final = group == len(config.stages) - 1
+        self.layers: Modules[PriorLayer] = Modules(
+            PriorLayer(groups, stage.prior_width, stage.channels, last=final and i == stage.layers - 1)
+            for i in range(stage.layers)
+        )
+
+    def arrive(self, coarser: Tensor | None, rho: Tensor, rows: int, columns: int) -> Tensor:
+        """Features as this stride begins."""
+        seed = self.seed(rho)
+        if self.lift is None or coarser is None:
+            return requantize(seed.expand(-1, -1, rows, columns))
+        return requantize(F.pixel_shuffle(self.lift(coarser), 2) + seed)
+
+
+class Prior(nn.Module):
+    """All strides of the exact world."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.stages: Modules[PriorStage] = Modules(PriorStage(config, g) for g in range(len(config.stages)))
+
+    def stage(self, group: int) -> PriorStage:
+        return self.stages.at(group)
+
+    def check_exact(self) -> None:
+        """Prove from the weights that no sum can leave the integers that float32 holds; ModelError if not."""
+        for group in range(len(self.stages)):
+            stage = self.stage(group)
+            sums: dict[str, list[Bounded]] = {"seed": [stage.seed, stage.lift]}
+            for i, layer in enumerate(stage.layers):
+                sums |= {f"layers.{i}.{name}": parts for name, parts in layer.sums().items()}
+            for name, parts in sums.items():
+                bound = sum(part.bound() for part in parts if part is not None)
+                if bound >= EXACT_LIMIT:
+                    raise ModelError(
+                        f"the prior's sum at stages.{group}.{name} can reach {bound}, beyond the "
+                        f"{EXACT_LIMIT} that exact arithmetic allows; these weights cannot be used"
+                    )
+
+    def forward(self, symbols: list[Tensor], rho: Tensor) -> list[Tensor]:
+        """Scale index (real-valued, not clamped) of every symbol, when all symbols are known."""
+        follower = Follower(self, rho)
+        return [follower.follow(lambda t, k=k: k, *k.shape[-2:])[1] for k in symbols]  # type: ignore[misc]
+
+
+class Follower:
+    """The prior beside an analysis: told the symbols of each layer, it foretells the scales of the next.
+
+    Unlike walk.py it evaluates both passes everywhere and gives real-valued indices, with gradients: for
+    training, and as a hint for an encoder's choice of symbols.
+    """
+
+    def __init__(self, prior: Prior, rho: Tensor) -> None:
+        self._prior, self._rho = prior, rho
+        self._features: Tensor | None = None
+        self._next = 0  # layer
+        self._group = -1  # of the layer before it
+
+    def within(self, rows: slice) -> Follower:
+        """A follower that goes on from here with some rows of the features only."""
+        part = Follower(self._prior, self._rho)
+        part._next, part._group = self._next, self._group
+        part._features = None if self._features is None else self._features[:, :, rows]
+        return part
+
+    def follow(self, choose: Callable[[Tensor], Tensor], rows: int, columns: int) -> tuple[Tensor, Tensor]:
+        """Symbols and scale indices of the next layer; `choose` gives symbols under scale indices."""
+        layers = self._prior.config.layers
+        layer, self._next = layers[self._next], self._next + 1
+        stage = self._prior.stage(layer.group)
+        if layer.group != self._group:
+            self._group = layer.group
+            self._features = stage.arrive(self._features, self._rho, rows, columns)
+        assert self._features is not None
+        first_of_stage = next(other.index for other in layers if other.group == layer.group)
+        exact = stage.layers.at(layer.index - first_of_stage)
+        mask = checkerboard(rows, columns, self._features.device) > 0
+        first = exact.predict(self._features, None, self._rho).float() * 2.0**-INDEX_SHIFT
+        k = choose(first)
+        seen = magnitudes(torch.where(mask, k, 0))
+        second = exact.predict(self._features, seen, self._rho).float() * 2.0**-INDEX_SHIFT
+        scales = torch.where(mask, first, second)
+        k = torch.where(mask, k, choose(second))
+        if not exact.last:
+            self._features = exact.absorb(self._features, magnitudes(k), self._rho)
+        return k, scales
+
+
+def checkerboard(rows: int, columns: int, device: torch.device) -> Tensor:
+    """1 where the first pass codes: (1, 1, rows, columns)."""
+    y, x = torch.arange(rows, device=device), torch.arange(columns, device=device)
+    return ((y[:, None] + x[None, :]) % 2 == 0).float()[None, None]
+
+
+def round_index(t: Tensor) -> Tensor:
+    """Fine-grid scale indices to what the coder takes: 0..63, exactly."""
+    return torch.floor((t + 2.0 ** (INDEX_SHIFT - 1)) * 2.0**-INDEX_SHIFT).clamp(0, SCALE_COUNT - 1)

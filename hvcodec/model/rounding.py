@@ -1,0 +1,49 @@
+"""Round latents to symbols with an eye on what each symbol costs.
+
+The nearest integer is not the best one: the next smaller magnitude often saves more bits than its error
+costs. With J = R + lambda D, a value x between f and f + 1 steps is worth rounding up where
+
+    lambda g^2 / 3 ((x - f)^2 - (f + 1 - x)^2)  >  bits(f + 1) - bits(f).
+
+The prior's scale index tells the bits. Only the encoder rounds, so this is no part of the format.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from .config import SCALE_COUNT
+from .prior import INDEX_PER_OCTAVE, INDEX_ZERO
+
+CAUTION = 0.5
+"""How much of the saving is believed: what a layer leaves out, later layers and blocks partly make good."""
+
+HIGHEST_THRESHOLD = 0.95
+_MAGNITUDES = 16  # beyond these the cost of one more hardly changes
+
+
+def round_cheaply(x: Tensor, t: Tensor, worth: Tensor) -> Tensor:
+    """Symbols of latents x (in steps) under scale indices t; `worth` as in transform.Steps."""
+    magnitude = x.abs()
+    low = magnitude.floor()
+    # Clamped as integers: what is not finite (training skips such steps) must still point into the table.
+    column = low.long().clamp(0, _MAGNITUDES - 1)
+    row = t.round().long().clamp(0, SCALE_COUNT - 1)
+    extra_bits = _extra_bits(x.device)[row, column]
+    threshold = (0.5 + (CAUTION / 2) * extra_bits / worth).clamp(max=HIGHEST_THRESHOLD)
+    return torch.sign(x) * (low + (magnitude - low > threshold))
+
+
+@lru_cache(maxsize=4)
+def _extra_bits(device: torch.device) -> Tensor:
+    """bits(f + 1) - bits(f) of logistic distributions: (scale index, f)."""
+    index = torch.arange(SCALE_COUNT, dtype=torch.float64)[:, None]
+    inverse = math.pi / math.sqrt(3) * torch.exp2((INDEX_ZERO - index) / INDEX_PER_OCTAVE)
+    f = torch.arange(_MAGNITUDES + 1, dtype=torch.float64)[None, :]
+    # The mass of the bin around f, up to factors that all f share.
+    log_mass = -torch.nn.functional.softplus(-(f + 0.5) * inverse) - torch.nn.functional.softplus((f - 0.5) * inverse)
+    return (-log_mass.diff(dim=1) / math.log(2)).float().to(device)

@@ -1,0 +1,142 @@
+"""Run the float world over a picture of any size with bounded memory.
+
+Strides 64 to 16 are small and run on the whole picture at once; strides 8 and 4, where the memory is, run in
+strips of rows with a halo as wide as their convolutions reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import Model
+from .config import ALIGN, ModelConfig
+from .prior import Follower
+from .rounding import round_cheaply
+from .transform import FINE, Answer, Latent, Steps, Transform
+
+STRIP_PIXELS = 1 << 22
+"""Pixels that one strip holds (halo not counted), about: some 400 MB of features."""
+
+SYMBOL_MAX = 32767
+
+_COARSE = range(FINE)
+_UNIT = 16  # strips are cut at whole positions of the finest coarse stage
+
+
+class Strip(NamedTuple):
+    """A band of the padded picture, in rows of stride 16."""
+
+    read: slice  # with halo
+    keep: slice  # the strip's own rows within `read`
+    own: slice
+
+    def at(self, rows: slice, stride: int) -> slice:
+        """The same rows at another stride."""
+        return slice(rows.start * _UNIT // stride, rows.stop * _UNIT // stride)
+
+
+def cut(config: ModelConfig, rows: int, columns: int) -> list[Strip]:
+    """Strips of a picture of so many rows and columns at stride 16."""
+    height = max(ALIGN // _UNIT, STRIP_PIXELS // (columns * _UNIT * _UNIT) // 4 * 4)
+    halo = -(-reach(config) // _UNIT)
+    strips = []
+    for top in range(0, rows, height):
+        bottom = min(rows, top + height)
+        first, end = max(0, top - halo), min(rows, bottom + halo)
+        strips.append(Strip(slice(first, end), slice(top - first, bottom - first), slice(top, bottom)))
+    return strips
+
+
+def reach(config: ModelConfig) -> int:
+    """How many pixels away a strip can matter: each 3x3 convolution of the fine stages adds its stride."""
+    total = _UNIT  # patches and 2x2 steps do not overlap; rounding up to a whole position
+    for stage in config.stages[FINE:]:
+        blocks = stage.analysis_blocks + stage.synthesis_blocks + stage.layers * stage.layer_blocks
+        total += stage.stride * blocks
+    return total + config.stages[FINE - 1].stride * config.stages[FINE - 1].analysis_blocks
+
+
+Rows = Callable[[int], slice]
+"""Rows of a layer's plane, by its stride."""
+
+PixelRows = Callable[[int, int], Tensor]
+"""Gives rows first..end of the padded picture as (N, 3, rows, width) pixels, -0.5..0.5."""
+
+
+def analyze(model: Model, pixels: PixelRows, rho: Tensor, height: int, width: int) -> list[np.ndarray]:
+    """Symbols (N, Z, rows, columns) int16 of every layer of pictures padded to height x width."""
+    transform, config, n = model.transform, model.config, rho.shape[0]
+    groups = len(config.stages)
+    symbols = [np.zeros((n, *layer.shape(height, width)), np.int16) for layer in config.layers]
+    embedding = transform.embedding(rho)
+    strips = cut(config, height // _UNIT, width // _UNIT)
+
+    fine: list[list[Tensor]] = []  # kept only when there is one strip: recomputing is cheaper than storing
+    e = torch.empty((n, config.stages[FINE - 1].width, height // _UNIT, width // _UNIT), device=rho.device)
+    for strip in strips:
+        x = pixels(strip.read.start * _UNIT, strip.read.stop * _UNIT)
+        up = transform.bottom_up(transform.from_pixels(x), embedding, range(groups - 1, FINE - 2, -1))
+        e[:, :, strip.own] = up[-1][:, :, strip.keep].float()
+        if len(strips) == 1:
+            fine.append(up[:-1])
+    features = [e, *transform.bottom_up(e, embedding, range(FINE - 2, -1, -1))][::-1]
+
+    def coding(source: list[Tensor], follower: Follower, own: Rows, keep: Rows) -> Answer:
+        def answer(latent: Latent, steps: Steps, h: Tensor) -> Tensor:
+            x = latent.scaled(source[latent.group].float() - h, steps).clamp(-SYMBOL_MAX, SYMBOL_MAX)
+            k, _ = follower.follow(lambda t: round_cheaply(x, t, steps.worth), *x.shape[-2:])
+            stride = config.stages[latent.group].stride
+            part = k[:, :, keep(stride)].to(torch.int16)
+            symbols[latent.index][:, :, own(stride)] = part.cpu().numpy()
+            return k
+
+        return answer
+
+    h = transform.begin(n, height // ALIGN, width // ALIGN)
+    follower = Follower(model.prior, rho)
+    h = transform.top_down(h, rho, embedding, _COARSE, coding(features, follower, _all_rows, _all_rows))
+    for strip in strips:
+        if fine:
+            up = fine.pop()
+        else:
+            x = pixels(strip.read.start * _UNIT, strip.read.stop * _UNIT)
+            up = transform.bottom_up(transform.from_pixels(x), embedding, range(groups - 1, FINE - 1, -1))
+        source = [*features, *up[::-1]]
+        own, keep = partial(strip.at, strip.own), partial(strip.at, strip.keep)
+        answer = coding(source, follower.within(strip.read), own, keep)
+        transform.top_down(h[:, :, strip.read], rho, embedding, range(FINE, groups), answer)
+    return symbols
+
+
+def _all_rows(stride: int) -> slice:
+    return slice(None)
+
+
+def synthesize(
+    transform: Transform, symbols: Sequence[np.ndarray], rho: Tensor, height: int, width: int
+) -> Iterator[tuple[slice, Tensor]]:
+    """Pixels of padded pictures, strip by strip: (rows, (N, 3, rows, width))."""
+    config, n = transform.config, rho.shape[0]
+    groups = len(config.stages)
+    embedding = transform.embedding(rho)
+
+    def giving(rows_of: Rows) -> Answer:
+        def answer(latent: Latent, steps: Steps, h: Tensor) -> Tensor:
+            k = symbols[latent.index][:, :, rows_of(config.stages[latent.group].stride)]
+            return torch.from_numpy(np.ascontiguousarray(k)).to(rho.device).float()
+
+        return answer
+
+    h = transform.begin(n, height // ALIGN, width // ALIGN)
+    h = transform.top_down(h, rho, embedding, _COARSE, giving(_all_rows))
+    for strip in cut(config, height // _UNIT, width // _UNIT):
+        answer = giving(partial(strip.at, strip.read))
+        fine = transform.top_down(h[:, :, strip.read], rho, embedding, range(FINE, groups), answer)
+        rows = strip.at(strip.own, 1)
+        yield rows, transform.to_pixels(fine)[:, :, strip.at(strip.keep, 1)].float()

@@ -1,0 +1,161 @@
+"""Models on disk: safetensors that hold both worlds and the frequency tables, named by their content.
+
+The prior is stored as the integers it computes with, the transform as float16. Nothing is pickled. A file of
+weights is refused unless every convolution of the prior keeps its sums below 2^24 (see prior.py). How models
+are found is in hvcodec/catalog.py, which needs no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from hvcodec import catalog
+from hvcodec.catalog import find, find_by_id, installed
+from hvcodec.entropy import Tables
+from hvcodec.errors import ModelError
+from hvcodec.rate import Profile
+
+from . import Model, ModelConfig
+from .prior import ExactConv, RhoTable
+
+__all__ = [
+    "Loaded",
+    "find",
+    "find_by_id",
+    "from_tensors",
+    "identify",
+    "installed",
+    "load_weights",
+    "save_weights",
+    "to_tensors",
+]
+
+ID_BYTES = 6
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to code with."""
+
+    model: Model
+    tables: Tables
+    id: bytes
+    name: str
+    profiles: dict[str, Profile]
+
+
+# --- tensors <-> model ------------------------------------------------------------------------------------
+
+
+def _exact_parts(model: Model) -> Iterator[tuple[str, ExactConv | RhoTable]]:
+    for name, module in model.prior.named_modules():
+        if isinstance(module, ExactConv | RhoTable):
+            yield name, module
+
+
+@torch.no_grad()
+def to_tensors(model: Model, tables: Tables) -> dict[str, Tensor]:
+    """Everything that defines a model, as named tensors."""
+    tensors = {f"transform.{k}": v.half().contiguous() for k, v in model.transform.state_dict().items()}
+    for name, module in _exact_parts(model):
+        if isinstance(module, ExactConv):
+            tensors[f"prior.{name}"] = module.grid_weight().to(torch.int8).contiguous()
+        else:
+            tensors[f"prior.{name}"] = module.table().to(torch.int16).contiguous()
+    tensors["tables.half_widths"] = torch.from_numpy(np.asarray(tables.half_widths, np.int32).copy())
+    tensors["tables.counts"] = torch.from_numpy(np.asarray(tables.counts, np.int32).copy())
+    return tensors
+
+
+def identify(config: ModelConfig, tensors: dict[str, Tensor]) -> bytes:
+    """The id of a model: SHA-256 over its configuration and tensors, whatever file they came from."""
+    digest = hashlib.sha256(config.to_json().encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"\n{name} {str(tensor.dtype)[6:]} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.digest()[:ID_BYTES]
+
+
+@torch.no_grad()
+def from_tensors(config: ModelConfig, tensors: dict[str, Tensor]) -> tuple[Model, Tables]:
+    """Build a model; ModelError if a tensor is missing, misshapen, not finite, or breaks exactness."""
+    tensors = dict(tensors)
+
+    def take(name: str, shape: tuple[int, ...] | None, dtype: torch.dtype) -> Tensor:
+        tensor = tensors.pop(name, None)
+        if tensor is None:
+            raise ModelError(f"the weights lack {name}; install the model again")
+        if (shape is not None and tuple(tensor.shape) != shape) or tensor.dtype != dtype:
+            raise ModelError(f"{name} in the weights has the wrong shape or type; install the model again")
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"{name} in the weights is not finite; install the model again")
+        return tensor
+
+    model = Model(config)
+    state = model.transform.state_dict()
+    loaded = {k: take(f"transform.{k}", tuple(v.shape), torch.float16).float() for k, v in state.items()}
+    model.transform.load_state_dict(loaded)
+    for name, module in _exact_parts(model):
+        if isinstance(module, ExactConv):
+            grid = take(f"prior.{name}", tuple(module.weight.shape), torch.int8)
+            if int(grid.abs().max()) > module.limit or int(grid.min()) < -module.limit:
+                raise ModelError(f"prior.{name} in the weights exceeds {module.limit}; install the model again")
+            module.weight.copy_(grid.float() * 2.0**-module.shift)
+        else:
+            module.fix(take(f"prior.{name}", tuple(module.table().shape), torch.int16).float())
+    half_widths = take("tables.half_widths", None, torch.int32)
+    counts = take("tables.counts", None, torch.int32)
+    if tensors:
+        raise ModelError(f"the weights hold unknown tensors ({', '.join(sorted(tensors)[:3])}); update hvcodec")
+    try:
+        tables = Tables(half_widths.numpy(), counts.numpy())
+    except ValueError as err:
+        raise ModelError(f"the frequency tables in the weights are not valid: {err}") from err
+    model.prior.check_exact()
+    model.eval().requires_grad_(False)
+    return model, tables
+
+
+# --- files ------------------------------------------------------------------------------------------------
+
+
+def save_weights(path: Path, model: Model, tables: Tables) -> bytes:
+    """Write a model; returns its id."""
+    tensors = to_tensors(model, tables)
+    model_id = identify(model.config, tensors)
+    metadata = {"format": catalog.FORMAT, "id": model_id.hex(), "config": model.config.to_json()}
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(save(tensors, metadata))
+    os.replace(temporary, path)
+    return model_id
+
+
+def load_weights(path: Path) -> Loaded:
+    """Read a model from a file and prove that it is sound; ModelError otherwise."""
+    metadata = catalog.read_metadata(path)
+    config = ModelConfig.from_json(metadata.get("config", ""))
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as err:
+        raise ModelError(f"{path.name} cannot be read as a model: {err}") from err
+    model_id = identify(config, tensors)
+    if model_id.hex() != metadata.get("id"):
+        raise ModelError(
+            f"{path.name} is damaged: install the model again",
+            needed=metadata.get("id"),
+            found=model_id.hex(),
+        )
+    model, tables = from_tensors(config, tensors)
+    return Loaded(model, tables, model_id, path.stem, catalog.load_profiles(path, len(config.stages)))
