@@ -1,0 +1,94 @@
+"""hvcodec compress: pictures to .hvc files."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hvcodec import HVCodecError
+
+from .jobs import HVC_SUFFIX, PICTURE_SUFFIXES, Job, plan, run
+from .options import Engine, Spend, engine_options, rate_options, usage
+from .report import Reporter, reporting
+
+if TYPE_CHECKING:
+    from hvcodec import Codec, Encoded
+    from hvcodec.rate import Target
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
+@click.option("-o", "--output", metavar="OUT", help="File, folder, or - for standard output.")
+@rate_options
+@click.option("--digests", is_flag=True, help="Let decoders notice a machine that computes differently.")
+@click.option("--verify", is_flag=True, help="Decode the bytes and compare before they are written.")
+@click.option("--force", is_flag=True, help="Replace outputs that exist.")
+@engine_options("Name of a model or path of its weights; see hvcodec models.")
+@reporting
+def compress(
+    inputs: tuple[str, ...],
+    output: str | None,
+    spend: Spend,
+    digests: bool,
+    verify: bool,
+    force: bool,
+    engine: Engine,
+    report: Reporter,
+) -> None:
+    """Compress pictures to .hvc files.
+
+    IN is a picture, a folder (all pictures in it and below), or - for standard input. Without -o, photo.png
+    becomes photo.hvc beside it.
+    """
+    jobs = plan(inputs, output, accept=PICTURE_SUFFIXES, suffix=HVC_SUFFIX, as_json=report.as_json)
+    codec = engine.codec()
+    settings = {**spend.settings(codec), "digests": digests}
+
+    def work(job: Job) -> dict[str, Any]:
+        from hvcodec import image
+
+        picture = image.read(job.read() if job.source is None else job.source)
+        start = time.perf_counter()
+        encoded = usage(lambda: codec.compress(picture, **settings))
+        time_s = time.perf_counter() - start
+        if verify:
+            _verify(codec, encoded)
+        job.write(encoded.data)
+        fields = {"width": picture.width, "height": picture.height, "time_s": time_s, "verified": verify}
+        return {**fields, **_tell(report, job, encoded, fields, settings.get("target"))}
+
+    run(jobs, work, report, force=force)
+
+
+def _verify(codec: Codec, encoded: Encoded) -> None:
+    """Decode the bytes and compare with what the encoder expects of them."""
+    import numpy as np
+
+    found, expected = codec.decode(encoded.data), encoded.decoded()
+    same_metadata = (found.icc, found.exif, found.xmp) == (expected.icc, expected.exif, expected.xmp)
+    same_alpha = (found.alpha is None) == (expected.alpha is None) and (
+        found.alpha is None or expected.alpha is None or np.array_equal(found.alpha, expected.alpha)
+    )
+    if not (same_metadata and same_alpha and np.array_equal(found.pixels, expected.pixels)):
+        raise HVCodecError(
+            "the compressed picture does not decode to what its encoder expects, so it was not written: "
+            "try --device cpu, and report this"
+        )
+
+
+def _tell(
+    report: Reporter, job: Job, encoded: Encoded, fields: dict[str, Any], target: Target | None
+) -> dict[str, Any]:
+    """Say what became of a picture; returns what was measured for it, for --json."""
+    told = f"{encoded.n_bytes:,} bytes, {encoded.bpp:.3f} bpp, {fields['time_s']:.2f} s"
+    measured: dict[str, Any] = {"n_bytes": encoded.n_bytes, "bpp": encoded.bpp, "rho": list(encoded.rho)}
+    if report.as_json or report.verbose:  # costs a synthesis
+        measured["psnr_db"] = encoded.psnr_db
+        told += f", PSNR {encoded.psnr_db:.2f} dB, rho {','.join(map(str, encoded.rho))}"
+        if target is not None:
+            measured |= {"target": str(target), "reached": target.report(encoded)}
+            told += f", {measured['reached']} for {target}"
+    report.say(f"{job.source_name} -> {job.target_name}: {told}{', verified' if fields['verified'] else ''}")
+    return measured

@@ -1,0 +1,152 @@
+"""Which input goes to which output, and the loop over them: a failure is told and the rest goes on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from hvcodec import files
+
+from .failures import Reported, UsageFailure, sentence
+from .report import Reporter
+
+STREAM = "-"
+PICTURE_SUFFIXES = frozenset(
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".avif", ".bmp", ".gif"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".ico", ".psd", ".sgi", ".qoi"}
+)
+HVC_SUFFIX = ".hvc"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One input and its output; None stands for standard input and standard output."""
+
+    source: Path | None
+    target: Path | None
+
+    @property
+    def source_name(self) -> str:
+        return STREAM if self.source is None else str(self.source)
+
+    @property
+    def target_name(self) -> str:
+        return STREAM if self.target is None else str(self.target)
+
+    def read(self) -> bytes:
+        """All bytes of the input."""
+        if self.source is None:
+            return sys.stdin.buffer.read()
+        return self.source.read_bytes()
+
+    def write(self, data: bytes) -> None:
+        """Write the output whole or not at all, into a folder that is made if need be."""
+        if self.target is None:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+            return
+        try:
+            self.target.parent.mkdir(parents=True, exist_ok=True)
+            files.write_whole(self.target, data)
+        except OSError as err:  # name the output, not the temporary file that becomes it
+            raise OSError(err.errno, err.strerror, str(self.target)) from err
+
+
+def plan(inputs: Sequence[str], output: str | None, *, accept: frozenset[str], suffix: str, as_json: bool) -> list[Job]:
+    """Pair inputs with outputs; folders give the files in them (and below) whose names end as accepted.
+
+    Without `output` the result lies beside its input. Raises UsageFailure for what cannot be meant.
+    """
+    found = list(_expand(inputs, accept))
+    several = len(found) > 1 or any(root is not None for _, root in found)
+    into = None if output in (None, STREAM) else Path(str(output))
+    if into is not None and not several and not (into.is_dir() or str(output).endswith(("/", os.sep))):
+        return [Job(found[0][0], into)]
+    if into is not None and into.exists() and not into.is_dir():
+        raise UsageFailure(f"{into} is a file, but several inputs need a folder: name one with -o")
+    jobs = [Job(source, _target(source, root, output, into, suffix)) for source, root in found]
+    if any(job.target is None for job in jobs):
+        _check_stream(jobs, as_json)
+    return jobs
+
+
+def _expand(inputs: Sequence[str], accept: frozenset[str]) -> Iterator[tuple[Path | None, Path | None]]:
+    """Each input file, and the folder it was found through if it was."""
+    if inputs.count(STREAM) > 1:
+        raise UsageFailure("standard input can be read once only: give - once")
+    for name in inputs:
+        path = Path(name)
+        if name == STREAM:
+            yield None, None
+        elif path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if _is_wanted(p, path, accept))
+            kinds = ".hvc files" if accept == {HVC_SUFFIX} else "pictures"
+            if not inside:
+                raise UsageFailure(f"the folder {path} holds no {kinds}")
+            yield from ((p, path) for p in inside)
+        else:
+            yield path, None
+
+
+def _is_wanted(path: Path, root: Path, accept: frozenset[str]) -> bool:
+    is_hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+    return path.suffix.lower() in accept and not is_hidden and path.is_file()
+
+
+def _target(source: Path | None, root: Path | None, output: str | None, into: Path | None, suffix: str) -> Path | None:
+    if output == STREAM or (source is None and output is None):
+        return None
+    if source is None:
+        raise UsageFailure("standard input has no name to give to its output: name a file with -o")
+    if into is None:
+        return source.with_suffix(suffix)
+    inside = Path(source.name) if root is None else source.relative_to(root)
+    return into / inside.with_suffix(suffix)
+
+
+def _check_stream(jobs: Sequence[Job], as_json: bool) -> None:
+    if len(jobs) > 1:
+        raise UsageFailure("several outputs do not fit into standard output: name a folder with -o")
+    if as_json:
+        raise UsageFailure("standard output cannot take both the result and --json: name a file with -o")
+    if sys.stdout.isatty():
+        raise UsageFailure("a terminal cannot show these bytes: redirect standard output or name a file")
+
+
+def run(jobs: Sequence[Job], work: Callable[[Job], Mapping[str, object]], report: Reporter, *, force: bool) -> None:
+    """Do every job and report what came out; raises Reported at the end if some failed."""
+    first: Exception | None = None
+    taken: dict[Path, Job] = {}
+    with report.bar(click.get_current_context().info_name or "", len(jobs)) as tick:
+        for job in jobs:
+            try:
+                _check_target(job, taken, force)
+                report.result({"input": job.source_name, "output": job.target_name, **work(job)})
+            except BrokenPipeError:
+                raise
+            except Exception as err:
+                first = first or err
+                told = sentence(err)
+                report.failure(told if told.startswith(job.source_name) else f"{job.source_name}: {told}")
+                report.result({"input": job.source_name, "error": type(err).__name__, "message": told})
+            tick()
+    if first is not None:
+        raise Reported(first) from first
+
+
+def _check_target(job: Job, taken: dict[Path, Job], force: bool) -> None:
+    if job.target is None:
+        return
+    target = job.target.resolve()
+    if target in taken:
+        raise UsageFailure(f"{job.target} is already the output of {taken[target].source_name}")
+    if job.source is not None and job.source.resolve() == target:
+        raise UsageFailure("the output would replace the input: name another with -o")
+    if job.target.is_file() and not force:
+        raise UsageFailure(f"{job.target} exists: say --force to replace it, or name another with -o")
+    taken[target] = job

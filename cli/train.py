@@ -1,0 +1,79 @@
+"""hvcodec train and hvcodec shards: from a folder of pictures to a model, here or on another machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from .failures import UsageFailure, debug_option
+
+RUNS = Path("runs")
+
+
+@click.command()
+@click.argument("config", required=False, metavar="CONFIG")
+@click.option("--out", type=click.Path(path_type=Path), metavar="RUN", help="Folder.  [default: runs/CONFIG]")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), metavar="M", help="Time for the run.")
+@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run.")
+@click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Pictures, or shards of them.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads to use.")
+@debug_option
+def train(
+    config: str | None,
+    out: Path | None,
+    minutes: float | None,
+    resume: Path | None,
+    data: Path | None,
+    device: str,
+    threads: int | None,
+) -> None:
+    """Train a model on a folder of pictures.
+
+    CONFIG is a TOML file, or the name of one that comes with hvcodec: toy (a minute, to see it work) or
+    default. With --resume it may be left out: the run remembers its own, and --minutes counts from the
+    beginning of the run. Under torchrun every process takes its share of each batch.
+    """
+    if config is None and resume is None:
+        raise UsageFailure("name a configuration to begin a run (try: hvcodec train toy), or --resume RUN")
+    if resume is not None and out is not None:
+        raise UsageFailure("--resume goes on in the folder of the run, so --out has no say: leave one out")
+    import torch
+
+    from hvcodec.train import config as configs
+    from hvcodec.train.loop import train as run
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    settings = None if config is None else configs.load(configs.find(config))
+    folder = resume or out or RUNS / Path(str(config)).stem
+    model = run(settings, folder, minutes=minutes, resume=resume is not None, data=data, device=device)
+    if int(os.environ.get("RANK", "0")) == 0:
+        click.echo(f"model: {model}")
+        click.echo(f"plots: {folder / 'loss.png'}, rates.png, distortion.png; log: {folder / 'log.jsonl'}")
+        click.echo(f"use:   hvcodec compress --model {model} PICTURE")
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("out", type=click.Path(path_type=Path), metavar="OUT")
+@click.option("--megabytes", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True)
+@click.option(
+    "--codec",
+    type=click.Choice(["original", "png", "webp", "jpeg"]),
+    default="original",
+    show_default=True,
+    help="Recode the pictures for a machine that cannot read them as they are.",
+)
+@debug_option
+def shards(source: Path, out: Path, megabytes: float, codec: str) -> None:
+    """Put a folder of pictures into files of bounded size.
+
+    The shards travel one by one; a folder of them is as good for hvcodec train --data as the pictures.
+    """
+    from hvcodec.train.data import shards as write
+
+    for path in write(source, out, max_bytes=int(megabytes * 1e6), codec=codec):
+        click.echo(f"{path}  {path.stat().st_size:,} bytes")
