@@ -1,0 +1,225 @@
+"""One packed cache of all training pictures, so that a crop costs a copy and not a decode.
+
+    folder of pictures ──┐
+                         ├── pack() ──► cache folder: index.json + pixels-<fingerprint>.bin ──► Cache.open()
+    folder of shards ────┘
+
+A shard (see `shards`) counts as the pictures inside it, so a folder of shards that travelled to
+another machine is packed like the folder it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvcodec import image
+from hvcodec.errors import ConfigError, ImageError
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (
+    ".avif",
+    ".bmp",
+    ".heic",
+    ".jp2",
+    ".jpeg",
+    ".jpg",
+    ".jxl",
+    ".png",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
+"""Files that are meant to be pictures: one that cannot be read is counted, other files are not."""
+
+SHARD_SUFFIX = ".shard.zip"
+INDEX = "index.json"
+_VERSION = 1
+_NAMED_IN_MESSAGE = 5
+
+Members = dict[str, Callable[[], bytes]]
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The pictures of a cache folder, memory-mapped; picture i starts at pixel `offsets[i]`."""
+
+    pixels: NDArray[np.uint8]  # (P, 3) uint8, all pictures one after the other, rows first
+    names: tuple[str, ...]
+    offsets: NDArray[np.int64]  # (M,) int64, in pixels
+    heights: NDArray[np.int64]  # (M,) int64
+    widths: NDArray[np.int64]  # (M,) int64
+    fingerprint: str
+
+    @classmethod
+    def open(cls, folder: Path) -> Cache:
+        """Map a cache written by `pack`; raises ConfigError if it is missing or damaged."""
+        try:
+            index = json.loads((folder / INDEX).read_text("utf-8"))
+            if index["version"] != _VERSION:
+                raise ConfigError(f"{folder} is a cache of another version; pack the pictures again")
+            rows = index["pictures"]
+            heights = np.array([row["height"] for row in rows], dtype=np.int64)
+            widths = np.array([row["width"] for row in rows], dtype=np.int64)
+            ends = np.cumsum(heights * widths)
+            pixels = np.memmap(folder / index["file"], dtype=np.uint8, mode="r", shape=(int(ends[-1]), 3))
+            names = tuple(row["name"] for row in rows)
+            return cls(pixels, names, ends - heights * widths, heights, widths, index["fingerprint"])
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as err:
+            raise ConfigError(f"{folder} is not a readable cache of pictures: {err}") from err
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        """Return one picture as a read-only view (H, W, 3)."""
+        height, width = int(self.heights[index]), int(self.widths[index])
+        start = int(self.offsets[index])
+        return self.pixels[start : start + height * width].reshape(height, width, 3)
+
+
+def pack(folder: Path, cache_dir: Path, *, min_side: int = 256) -> Path:
+    """Decode every picture of a folder (or of the shards in it) once into a packed uint8 cache.
+
+    A cache that already holds the same pictures is left as it is. What is unreadable or has a side
+    below `min_side` is skipped with one counted warning; ConfigError when nothing is left.
+    """
+    members = find_pictures(folder)
+    fingerprint = _fingerprint(members, min_side)
+    if _is_current(cache_dir, fingerprint):
+        return cache_dir
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    target = cache_dir / f"pixels-{fingerprint[:16]}.bin"
+    temporary = target.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            rows, skipped = _decode_into(file, members, min_side)
+        if not rows:
+            raise ConfigError(f"no usable picture in {folder}: {_describe(skipped, min_side)}")
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if any(skipped.values()):
+        log.warning("packed %d pictures of %s; skipped %s", len(rows), folder, _describe(skipped, min_side))
+    index = {
+        "version": _VERSION,
+        "fingerprint": fingerprint,
+        "file": target.name,
+        "pictures": rows,
+        "skipped": skipped,
+    }
+    _write_text(cache_dir / INDEX, json.dumps(index, indent=0))
+    for stale in cache_dir.glob("pixels-*.bin"):
+        if stale != target:
+            stale.unlink(missing_ok=True)
+    return cache_dir
+
+
+def find_pictures(folder: Path) -> Members:
+    """Map the name of every picture below a folder to a function that reads its bytes, sorted by name."""
+    if not folder.is_dir():
+        raise ConfigError(f"the data folder {folder} does not exist")
+    members: Members = {}
+    for path in sorted(folder.rglob("*")):
+        if path.name.startswith("."):
+            continue
+        if path.name.endswith(SHARD_SUFFIX):
+            members.update(_shard_members(path))
+        elif path.suffix.lower() in SUFFIXES:
+            members[path.relative_to(folder).as_posix()] = path.read_bytes
+    if not members:
+        raise ConfigError(f"no pictures in {folder}: looked for {' '.join(SUFFIXES)} and {SHARD_SUFFIX}")
+    return dict(sorted(members.items()))
+
+
+def decode(data: bytes) -> NDArray[np.uint8]:
+    """Decode a compressed picture to uint8 RGB (H, W, 3), without its alpha; raises ImageError."""
+    pixels = image.read(data).pixels
+    if pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
+
+
+def _shard_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    def reader(name: str) -> Callable[[], bytes]:
+        def read() -> bytes:
+            with zipfile.ZipFile(path) as shard:
+                return shard.read(name)
+
+        return read
+
+    try:
+        with zipfile.ZipFile(path) as shard:
+            names = [name for name in shard.namelist() if Path(name).suffix.lower() in SUFFIXES]
+    except (OSError, zipfile.BadZipFile) as err:
+        raise ConfigError(f"{path} is not a whole shard: {err}; fetch it again") from err
+    for name in names:
+        yield name, reader(name)
+
+
+def _fingerprint(members: Members, min_side: int) -> str:
+    # Content, not dates: the same pictures on another machine continue the same sequence of crops.
+    digest = hashlib.sha256(f"{_VERSION} {min_side}".encode())
+    for name, read in members.items():
+        digest.update(f"\n{name}\n".encode())
+        try:
+            digest.update(hashlib.sha256(read()).digest())
+        except (OSError, zipfile.BadZipFile):
+            digest.update(b"unreadable")
+    return digest.hexdigest()
+
+
+def _is_current(cache_dir: Path, fingerprint: str) -> bool:
+    try:
+        return Cache.open(cache_dir).fingerprint == fingerprint
+    except ConfigError:
+        return False
+
+
+def _decode_into(
+    file: io.BufferedWriter, members: Members, min_side: int
+) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
+    rows: list[dict[str, Any]] = []
+    skipped: dict[str, list[str]] = {"unreadable": [], "small": []}
+    for name, read in members.items():
+        try:
+            pixels = decode(read())
+        except (ImageError, OSError, zipfile.BadZipFile):
+            skipped["unreadable"].append(name)
+            continue
+        height, width = pixels.shape[:2]
+        if min(height, width) < min_side:
+            skipped["small"].append(name)
+            continue
+        file.write(np.ascontiguousarray(pixels).data)
+        rows.append({"name": name, "height": height, "width": width})
+    return rows, skipped
+
+
+def _describe(skipped: dict[str, list[str]], min_side: int) -> str:
+    words = {"unreadable": "unreadable", "small": f"with a side below {min_side}"}
+    parts = []
+    for reason, names in skipped.items():
+        if names:
+            more = ", ..." if len(names) > _NAMED_IN_MESSAGE else ""
+            parts.append(f"{len(names)} {words[reason]} ({', '.join(names[:_NAMED_IN_MESSAGE])}{more})")
+    return "; ".join(parts)
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(text, "utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,75 @@
+"""One pass of a picture through both worlds, with everything that training needs of it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hvcodec.model import Model
+from hvcodec.model.blocks import straight_through
+from hvcodec.model.prior import Follower
+from hvcodec.model.rounding import round_cheaply
+from hvcodec.model.transform import Latent, Steps
+
+from .likelihood import logistic_bits
+
+
+class Pass(NamedTuple):
+    """What came out; rates are bits per pixel of each stride group, (N, groups)."""
+
+    reconstruction: Tensor  # (N, 3, H, W), pixels 0..1
+    noisy_rates: Tensor  # of latents with uniform noise (if any), gradient to the transform alone
+    rates: Tensor  # of the rounded symbols, gradient to the prior alone
+
+
+def forward(
+    model: Model, pixels: Tensor, rho: Tensor, noise: torch.Generator | None = None, *, cheaply: bool = False
+) -> Pass:
+    """Code pixels 0..1 (N, 3, H, W) at rate vectors (N, groups); the decoder sees rounded symbols.
+
+    `cheaply` rounds as the encoder will (model/rounding.py), otherwise to the nearest integer.
+
+    The transform's rate is that of noisy latents (smooth where rounding is not), under scales that it cannot
+    change; the prior learns from the very symbols it will code. So each world has its own loss, and no
+    gradient crosses the wall.
+    """
+    transform, groups = model.transform, len(model.config.stages)
+    rate = rho.float()
+    embedding = transform.embedding(rate)
+    e = transform.bottom_up(transform.from_pixels(pixels - 0.5), embedding, range(groups - 1, -1, -1))[::-1]
+    follower = Follower(model.prior, rate)
+    symbols: list[Tensor] = []
+    noisy: list[Tensor] = []
+    scales: list[Tensor] = []
+
+    def answer(latent: Latent, steps: Steps, h: Tensor) -> Tensor:
+        x = latent.scaled(e[latent.group].float() - h, steps)
+        fixed, nearest = x.detach(), torch.round(x.detach())
+
+        def choose(t: Tensor) -> Tensor:
+            return round_cheaply(fixed, t.detach(), steps.worth) if cheaply else nearest
+
+        k, t = follower.follow(choose, *x.shape[-2:])
+        symbols.append(k)
+        noisy.append(x if noise is None else x + _uniform(x, noise))
+        scales.append(t)
+        return straight_through(x, k)
+
+    h = transform.begin(pixels.shape[0], *e[0].shape[-2:])
+    h = transform.top_down(h, rate, embedding, range(groups), answer)
+
+    def rates(values: list[Tensor], indices: list[Tensor]) -> Tensor:
+        per_layer = [logistic_bits(y, t).sum(dim=(1, 2, 3)) for y, t in zip(values, indices, strict=True)]
+        per_group = [
+            sum(bits for bits, layer in zip(per_layer, model.config.layers, strict=True) if layer.group == g)
+            for g in range(groups)
+        ]
+        return torch.stack([torch.as_tensor(b) for b in per_group], dim=1) / (pixels.shape[2] * pixels.shape[3])
+
+    return Pass(transform.to_pixels(h) + 0.5, rates(noisy, [t.detach() for t in scales]), rates(symbols, scales))
+
+
+def _uniform(like: Tensor, noise: torch.Generator) -> Tensor:
+    return torch.empty_like(like).uniform_(-0.5, 0.5, generator=noise)

@@ -1,0 +1,52 @@
+"""What a run tells on its way: a log of JSON lines for programs, a progress bar for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from torch import Tensor
+
+from hvcodec.files import write_whole
+
+from .plots import read_log
+
+Show = Callable[[float, str], None]
+"""Shows the part of the run that is over (0..1), and a few words."""
+
+
+class Journal:
+    """Log and progress bar of a run; mute on every rank but the first."""
+
+    def __init__(self, path: Path, *, mute: bool) -> None:
+        self.path, self.mute = path, mute
+
+    def rewind(self, step: int) -> None:
+        """Forget what was written after a step: a run that was killed does it again."""
+        if not self.mute and self.path.exists():
+            kept = [json.dumps(row) + "\n" for row in read_log(self.path) if row.get("step", 0) <= step]
+            write_whole(self.path, "".join(kept).encode())
+
+    def write(self, kind: str, step: int, seconds: float, row: Mapping[str, Any]) -> None:
+        """Add a line to the log. Tensors are read here, which makes the host wait for the device."""
+        if not self.mute:
+            line = {"step": step, "seconds": round(seconds, 2), "kind": kind, **_numbers(row)}
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+    @contextmanager
+    def bar(self) -> Iterator[Show]:
+        """A progress bar on stderr while the context lasts."""
+        columns = (TextColumn("training"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+        with Progress(*columns, console=Console(stderr=True), disable=self.mute) as progress:
+            task = progress.add_task("", total=1.0)
+            yield lambda done, words: progress.update(task, completed=done, description=words)
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.tolist() if isinstance(value, Tensor) else value for name, value in row.items()}

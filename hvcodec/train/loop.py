@@ -1,0 +1,304 @@
+"""The trainer: a time budget, pictures and a configuration in; a model that hvcodec can use out.
+
+    runs/NAME/
+      config.json        the configuration as it ran
+      log.jsonl          a line every few steps, a line for each validation
+      checkpoint-*       all that resuming needs: weights, averages, optimiser, step
+      model.safetensors  averaged weights with fitted frequency tables, for `hvcodec compress --model`
+      loss.png, rates.png, distortion.png
+
+Everything random (crops, rate vectors, noise) is drawn by its address: the seed, the step and the rank. So
+the step is all that a resumed run has to know of it, on whatever device it goes on.
+
+The same command under `torchrun` trains on several devices: each rank takes its share of the batch.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from hvcodec.errors import ConfigError, ModelError
+from hvcodec.files import write_whole
+from hvcodec.model import Model, ModelConfig, default_config, tiny_config
+from hvcodec.model.weights import save_weights
+
+from . import checkpoint, plots, validation
+from .config import TrainConfig, nearest, parse
+from .data import Cache, Crops, pack
+from .draws import generator
+from .forward import forward
+from .journal import Journal, Show
+from .ladder import start_ladder
+from .objective import Objective, across_ranks
+from .objectives import build
+from .optimizer import Optimizer
+from .ranks import is_first_here, joined, of_the_first, rank_and_world
+from .tables import fit_tables
+
+LADDER_CROPS, TABLE_CROPS = 48, 96
+HOST_BATCH = 8  # crops at a time for the linear start, validation and the tables
+LADDER_STEP, TABLE_STEP = 1_000_000_000, 2_000_000_000  # addresses of their crops, which no run reaches
+SHARED_VARIABLE = "HVCODEC_SHARED"
+
+clock = time.monotonic
+
+
+class Step(nn.Module):
+    """Model and objective as one module, so that distributed training sees every parameter."""
+
+    def __init__(self, model: Model, objective: Objective, noise: torch.Generator) -> None:
+        super().__init__()
+        self.model, self.objective, self.noise = model, objective, noise
+
+    def forward(self, pixels: Tensor, rho: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(loss to minimise, the objective's loss, distortion (N,), rates (N, groups))."""
+        out = forward(self.model, pixels, rho, self.noise)
+        distortion = self.objective.distortion(pixels, out.reconstruction)
+        objective = self.objective.loss(distortion, out.noisy_rates, rho)
+        # The prior shares no parameter with the objective's loss, so the sum weighs nothing against anything.
+        return (
+            objective + out.rates.sum(dim=1).mean(),
+            objective.detach(),
+            distortion.detach(),
+            out.rates.detach(),
+        )
+
+
+def model_config(table: Mapping[str, Any]) -> ModelConfig:
+    """The structure that a configuration names: `name` = default or tiny, or all stages spelled out."""
+    named = {"default": default_config, "tiny": tiny_config}
+    if set(table) <= {"name"}:
+        name = table.get("name", "default")
+        if name not in named:
+            raise ConfigError(f"unknown model.name {name!r}; {nearest(str(name), named)}")
+        return named[name]()
+    try:
+        return ModelConfig.from_dict(dict(table))
+    except ModelError as err:
+        raise ConfigError(f"[model]: {err}") from err
+
+
+def channels_last(model: Model) -> Model:
+    """Lay kernels out in memory as convolutions of channels-last pictures read them."""
+    for parameter in model.parameters():
+        if parameter.dim() == 4 and parameter[0, 0].numel() > 1:  # a 1x1 kernel has one layout
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return model
+
+
+class Trainer:
+    """One run, from its configuration or from a checkpoint of it."""
+
+    def __init__(self, config: TrainConfig, folder: Path, device: str, state: Mapping[str, Any] | None = None) -> None:
+        self.config, self.folder, self.device = config, folder, torch.device(device)
+        self.rank, self.world = rank_and_world()
+        run = config.run
+        if run.batch % self.world:
+            raise ConfigError(f"run.batch ({run.batch}) must be a multiple of the {self.world} ranks")
+        torch.manual_seed(run.seed)
+        model = Model(model_config(config.model))
+        objective = build(
+            config.objective.name, config.objective.params, groups=len(model.config.stages), seed=run.seed
+        )
+        cache = self._cache()
+        self.crops = self._crops(cache, run.batch // self.world, self.device, self.rank, self.world)
+        # Few and rare, so cut on the host: the same for every device and any number of ranks.
+        self.validation = self._crops(cache, HOST_BATCH, validation=True)
+        self.samples = self._crops(cache, HOST_BATCH)
+        if state is None:
+            start_ladder(model, self._sample(LADDER_STEP, LADDER_CROPS) - 0.5)
+        model = channels_last(model.to(self.device))
+        self.step_module = Step(model, objective.to(self.device), torch.Generator(self.device))
+        self.wrapped: nn.Module = self.step_module
+        if self.world > 1:  # which gives all ranks the weights of the first
+            self.wrapped = DistributedDataParallel(self.step_module)
+        self.average = copy.deepcopy(model).requires_grad_(False).eval()
+        self._averaged = tuple(self.average.parameters()), tuple(model.parameters())
+        self.optimizer = Optimizer(self.step_module, config.optimizer)
+        self.step, self.seconds = 0, 0.0
+        self.journal = Journal(folder / "log.jsonl", mute=self.rank > 0)
+        if state is not None:
+            self._load(state)
+
+    # --- pictures -----------------------------------------------------------------------------------------
+
+    def _cache(self) -> Cache:
+        options = self.config.data
+        shared = Path(os.environ.get(SHARED_VARIABLE) or "../shared")
+        folder = Path(options.folder) if options.folder else shared / "photos"
+        if not folder.is_dir():
+            raise ConfigError(f"there is no folder of pictures at {folder}; name one with --data")
+        cache_dir = Path(options.cache) if options.cache else self.folder / "cache"
+        if is_first_here():
+            pack(folder, cache_dir, min_side=self.config.run.crop)
+        if self.world > 1:
+            dist.barrier()
+        return Cache.open(cache_dir)
+
+    def _crops(
+        self,
+        cache: Cache,
+        batch: int,
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        world: int = 1,
+        *,
+        validation: bool = False,
+    ) -> Crops:
+        options, run = self.config.data, self.config.run
+        return Crops(
+            cache, run.crop, batch, device, run.seed, validation=validation, jitter=options.jitter,
+            smallest_scale=options.smallest_scale, colour=options.colour,
+            held_out_share=options.held_out_share, rank=rank, world=world,
+        )  # fmt: skip
+
+    def _sample(self, address: int, count: int) -> Tensor:
+        """Training crops that no step uses, always the same ones."""
+        return torch.cat([self.samples.at(address + i) for i in range(count // HOST_BATCH)])
+
+    # --- one run ------------------------------------------------------------------------------------------
+
+    def run(self) -> Path:
+        """Train until the budget is spent; returns the path of the finished model."""
+        run, schedule = self.config.run, self.config.schedule
+        self.step_module.train()
+        begun = clock() - self.seconds  # as if the run had never stopped
+        next_save = self.seconds + run.checkpoint_seconds
+        next_validation = self.seconds + run.validate_seconds
+        self._told = self.step, clock()
+        with self.journal.bar() as show:
+            while True:
+                self.seconds = of_the_first(clock() - begun)  # or the ranks would part
+                progress = schedule.progress(self.step, self.seconds)
+                to_validate = progress == 1 or self.seconds >= next_validation
+                if to_validate or self.seconds >= next_save:
+                    self.save()  # before a validation, because that takes a while
+                    next_save = self.seconds + run.checkpoint_seconds
+                if to_validate:
+                    self.validate()
+                    next_validation = self.seconds + run.validate_seconds
+                if progress == 1:
+                    return self.finish()
+                row = self._train_step(schedule.factor(self.step, progress))
+                self.step += 1
+                if self.step % run.log_steps == 0:
+                    self._tell(row, progress, show)
+
+    def _train_step(self, rate_factor: float) -> dict[str, Any]:
+        run = self.config.run
+        pixels = next(self.crops).contiguous(memory_format=torch.channels_last)
+        rho = self.step_module.objective.rho.at(self.step, len(pixels), self.device, rank=self.rank, world=self.world)
+        draws = generator(run.seed, f"noise of rank {self.rank}", self.step)
+        self.step_module.noise.manual_seed(int(draws.integers(2**63)))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=run.bf16):
+            loss, objective_loss, distortion, rates = self.wrapped(pixels, rho)
+        loss.backward()
+        norm = self.optimizer.step(rate_factor)
+        self.step_module.objective.update(distortion, rates)
+        self.optimizer.average_into(*self._averaged, self.step)
+        return {
+            "loss": objective_loss, "mse": distortion.mean(), "rates": rates.mean(dim=0), "norm": norm,
+            "skipped": self.optimizer.skipped, **self.step_module.objective.report(),
+        }  # fmt: skip
+
+    def validate(self) -> None:
+        """Measure the averaged weights on pictures never trained on, and log it."""
+        # The same number of batches for every rank, so that the mean of their means is the mean.
+        share = -(-self.config.run.validation_crops // (HOST_BATCH * self.world))
+        for level in validation.levels_of(self.step_module.objective):
+            batches = (self.validation.at(self.rank * share + i) for i in range(share))
+            measured = validation.measure(self.average, batches, level, bf16=self.config.run.bf16)
+            self.step_module.objective.calibrate(measured.distortion, measured.rates)
+            self.journal.write("validation", self.step, self.seconds, measured.row(level))
+
+    def finish(self) -> Path:
+        """Fit the frequency tables, write the model and the plots."""
+        path = self.folder / "model.safetensors"
+        if self.rank == 0:
+            model = copy.deepcopy(self.average).cpu()
+            fitted = fit_tables(model, self._sample(TABLE_STEP, TABLE_CROPS), self.config.run.seed)
+            model_id = save_weights(path, model, fitted.tables)
+            self.journal.write("tables", self.step, self.seconds, {"id": model_id.hex(), **fitted.report()})
+            plots.plot(self.journal.path, self.folder)
+        return path
+
+    def _tell(self, row: dict[str, Any], progress: float, show: Show) -> None:
+        """Log a step and show it; the one place of the loop where the host waits for the device."""
+        row = {name: across_ranks(value) for name, value in row.items()}
+        loss = float(row["loss"])
+        (step, moment), self._told = self._told, (self.step, clock())
+        speed = (self.step - step) * self.config.run.batch / max(self._told[1] - moment, 1e-9)
+        self.journal.write("train", self.step, self.seconds, {**row, "crops_per_s": round(speed, 2)})
+        show(progress, f"step {self.step}  {speed:.1f} crops/s  loss {loss:.3f}")
+
+    # --- state --------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        if self.rank == 0:
+            state = {
+                "config": json.dumps(self.config.to_dict()),
+                "step": self.step,
+                "seconds": self.seconds,
+                "model": dict(self.step_module.state_dict()),
+                "average": dict(self.average.state_dict()),
+                "optimizer": self.optimizer.state_dict(),
+                "crops": self.crops.state_dict(),
+            }
+            checkpoint.save(self.folder, self.step, state)
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        try:
+            self.step_module.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (KeyError, ValueError, RuntimeError) as err:
+            raise ConfigError(f"the checkpoint is of another model, objective or version: {err}") from err
+        self.crops.load_state_dict(state["crops"])
+        self.step, self.seconds = int(state["step"]), float(state["seconds"])
+
+
+def train(
+    config: TrainConfig | None,
+    folder: Path,
+    *,
+    minutes: float | None = None,
+    resume: bool = False,
+    data: Path | None = None,
+    device: str = "auto",
+) -> Path:
+    """Train a model, or go on with the run in `folder`; returns the path of the model.
+
+    With `resume` the run's own configuration counts unless another is given. Under torchrun every process
+    calls this. Raises ConfigError for a configuration, folder or checkpoint that cannot be used.
+    """
+    if not resume and checkpoint.checkpoints(folder):
+        raise ConfigError(f"{folder} holds a run already: resume it, or choose another folder")
+    state = checkpoint.load(folder) if resume else None
+    if config is None:
+        if state is None:
+            raise ConfigError("a configuration is needed to begin a run")
+        config = parse(json.loads(state["config"]))
+    if minutes is not None:
+        config = replace(config, schedule=replace(config.schedule, minutes=float(minutes), steps=0))
+    if data is not None:
+        config = replace(config, data=replace(config.data, folder=str(data.resolve())))
+    folder.mkdir(parents=True, exist_ok=True)
+    with joined(device) as chosen:
+        trainer = Trainer(config, folder, chosen, state)
+        if trainer.rank == 0:
+            write_whole(folder / "config.json", (json.dumps(config.to_dict(), indent=1) + "\n").encode())
+        trainer.journal.rewind(trainer.step if resume else -1)
+        return trainer.run()

@@ -1,0 +1,44 @@
+"""The shape that all training objectives have: distortion and rates of a batch in, one number out."""
+
+from __future__ import annotations
+
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from hvcodec.train.rho import Sampler
+
+
+class Objective(nn.Module):
+    """Turns the distortion and rates of a batch into the number that training minimises."""
+
+    rho: Sampler
+
+    def distortion(self, pixels: Tensor, reconstruction: Tensor) -> Tensor:
+        """Mean squared error of each picture: (N,), from pixels 0..1 (N, 3, H, W)."""
+        return (reconstruction.float() - pixels).square().mean(dim=(1, 2, 3))
+
+    def loss(self, distortion: Tensor, rates: Tensor, rho: Tensor) -> Tensor:
+        """Return the loss from the distortion (N,), rates (N, G) and levels (N, G) of a batch."""
+        raise NotImplementedError
+
+    def update(self, distortion: Tensor, rates: Tensor) -> None:
+        """Move the multipliers, if there are any, after a training step; averages over all ranks."""
+
+    def calibrate(self, distortion: Tensor, rates: Tensor) -> None:
+        """Take note of what validation measured (as in `loss`), so that a target is met there.
+
+        In a distributed run every rank calls this, each with its share of the validation pictures.
+        """
+
+    def report(self) -> dict[str, Tensor]:
+        """Return what is worth a column in the log, as tensors without a gradient."""
+        return {}
+
+
+def across_ranks(value: Tensor) -> Tensor:
+    """Mean of a tensor over the ranks of a distributed run; the tensor itself in a single process."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    total = value.clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()

@@ -1,0 +1,80 @@
+"""Steps of the weights: AdamW in four groups, clipping, skipped steps, and the moving average."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .config import OptimizerConfig
+
+LADDER = ("stem", "head", "start", "down", "up", "analysis", "synthesis")
+"""Parameters of the linear codec that training starts from: good already, and large steps would break it."""
+
+
+class Optimizer:
+    """AdamW over the parameters of a training step; never waits for the device."""
+
+    def __init__(self, module: nn.Module, config: OptimizerConfig) -> None:
+        self.config = config
+        groups: dict[str, list[nn.Parameter]] = {"blocks": [], "ladder": [], "prior": [], "tables": []}
+        for name, parameter in module.named_parameters():
+            groups[_group(name)].append(parameter)
+        ratios = {
+            "blocks": 1.0,
+            "ladder": config.ladder_ratio,
+            "prior": config.prior_ratio,
+            "tables": config.tables_ratio,
+        }
+        # The prior has a loss of its own, so it is clipped on its own.
+        self.clipped = [groups["blocks"] + groups["ladder"], groups["prior"] + groups["tables"]]
+        self.rates = [config.learning_rate * ratios[name] for name in groups]
+        self.adam = torch.optim.AdamW(
+            [{"params": parameters, "lr": rate} for parameters, rate in zip(groups.values(), self.rates, strict=True)],
+            betas=(config.beta1, config.beta2),
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        device = next(module.parameters()).device
+        self.skipped = torch.zeros((), device=device)
+
+    def step(self, rate_factor: float) -> Tensor:
+        """Take a step, or none if a gradient is not finite; returns the norm before clipping."""
+        norms = [nn.utils.clip_grad_norm_(part, self.config.clip) for part in self.clipped]
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+        bad = (~torch.isfinite(norm)).float()
+        self.skipped += bad
+        for group, rate in zip(self.adam.param_groups, self.rates, strict=True):
+            group["lr"] = rate * rate_factor
+        # The fused kernel looks at this tensor on the device and leaves everything as it was if it is set.
+        self.adam.found_inf = bad  # type: ignore[attr-defined]
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
+        return norm
+
+    @torch.no_grad()
+    def average_into(self, average: tuple[Tensor, ...], weights: tuple[Tensor, ...], step: int) -> None:
+        """Move averaged weights towards the current ones; young averages forget faster."""
+        memory = min(self.config.ema, (1 + step) / (10 + step))
+        torch._foreach_lerp_(average, weights, 1 - memory)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"adam": self.adam.state_dict(), "skipped": self.skipped}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        # Learning rates and the like are the configuration's, which may have changed.
+        options = self.adam.state_dict()["param_groups"]
+        self.adam.load_state_dict({"state": state["adam"]["state"], "param_groups": options})
+        # The fused kernel walks raw memory: moments must lie there as their parameters do (channels last).
+        for parameter, moments in self.adam.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                moments[name] = torch.empty_like(parameter).copy_(moments[name])
+        self.skipped.copy_(state["skipped"])
+
+
+def _group(name: str) -> str:
+    if ".prior." in name:
+        return "tables" if name.endswith("base.knots") else "prior"
+    return "ladder" if name.rsplit(".", 1)[-1] in LADDER else "blocks"

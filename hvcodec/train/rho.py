@@ -1,0 +1,69 @@
+"""Rate vectors for training: which of the 64 levels each stride group of each picture is trained at."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hvcodec.model.config import RHO_LEVELS
+from hvcodec.train.draws import generator, to_device
+
+SPREAD = 8.0
+"""Standard deviation of the offsets of single groups, in levels (8 levels: a factor of 2.5 in lambda)."""
+
+
+def lambdas(rho: Tensor) -> Tensor:
+    """Weight of the squared error (pixels in 0..1) against one bit per pixel; six levels double it."""
+    return torch.exp2(5 + rho / 6)
+
+
+class Sampler(Protocol):
+    """Says at which rate vectors a batch is trained; the answer depends on the step alone."""
+
+    def at(self, step: int, batch: int, device: torch.device | str = "cpu", *, rank: int = 0, world: int = 1) -> Tensor:
+        """Return (batch, groups) int64 levels of this rank's pictures."""
+        ...
+
+
+class FixedRho:
+    """The same level for all groups of all pictures."""
+
+    def __init__(self, groups: int, level: int) -> None:
+        if not 0 <= level < RHO_LEVELS:
+            raise ValueError(f"rho must lie in 0..{RHO_LEVELS - 1}, not {level}")
+        self.groups, self.level = groups, level
+
+    def at(self, step: int, batch: int, device: torch.device | str = "cpu", *, rank: int = 0, world: int = 1) -> Tensor:
+        return torch.full((batch, self.groups), self.level, dtype=torch.int64, device=device)
+
+
+class RhoSampler:
+    """Random levels: a base uniform over all levels; half the pictures spread their groups around it."""
+
+    def __init__(self, groups: int, seed: int, *, together: float = 0.5, spread: float = SPREAD) -> None:
+        self.groups, self.seed, self.together, self.spread = groups, seed, together, spread
+
+    def at(self, step: int, batch: int, device: torch.device | str = "cpu", *, rank: int = 0, world: int = 1) -> Tensor:
+        draws, whole = generator(self.seed, "rho", step), batch * world
+        base = draws.integers(0, RHO_LEVELS, (whole, 1))
+        apart = draws.random((whole, 1)) >= self.together
+        offsets = np.rint(draws.normal(0, self.spread, (whole, self.groups))).astype(np.int64)
+        rho = np.clip(base + apart * offsets, 0, RHO_LEVELS - 1)
+        return to_device(rho[rank * batch : (rank + 1) * batch], device)
+
+
+def rho_near_mse(mse: float) -> int:
+    """Level whose default model comes out near a squared error; fitted to the run in docs/objectives.md."""
+    return _level((0.0226 / mse) ** 1.70)
+
+
+def rho_near_bpp(bpp: float) -> int:
+    """Level whose default model comes out near a rate; fitted to the run in docs/objectives.md."""
+    return _level((bpp / 0.0115) ** 1.75)
+
+
+def _level(lam: float) -> int:
+    return int(np.clip(np.rint(6 * (np.log2(lam) - 5)), 0, RHO_LEVELS - 1))
