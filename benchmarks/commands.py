@@ -1,0 +1,179 @@
+"""The commands of `python -m hvcodec_benchmarks`: each step of the benchmark alone, and `all` of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from . import context, paths, run, speed, stages, store, training
+from .codecs import Codec, Unavailable, catalogue
+from .pictures import Sample, find, set_name
+from .progress import Reporter
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def images_option(function: F) -> F:
+    """`--images`, given once or more often."""
+    option = click.option(
+        "--images",
+        "places",
+        multiple=True,
+        type=click.Path(exists=True, path_type=Path),
+        help="Pictures, or a folder of them; by default the Kodak pictures of the shared folder.",
+    )
+    return option(function)
+
+
+def codecs_option(function: F) -> F:
+    """`--codec`, given once or more often."""
+    option = click.option("--codec", "names", multiple=True, help="A codec, or the beginning of its name.")
+    return option(function)
+
+
+class Work:
+    """What every command begins with: the pictures, where their results go, and who tells the reader."""
+
+    def __init__(self, places: Sequence[Path]) -> None:
+        places = list(places) or [paths.shared_dir() / "kodak"]
+        self.samples: list[Sample] = find(places)
+        self.folder = paths.results_dir() / set_name(places)
+        self.page = Path(f"bench-{self.folder.name}.html")
+        self.reporter = Reporter()
+
+    def codecs(self, names: Sequence[str]) -> tuple[list[Codec], list[Unavailable]]:
+        """The codecs chosen, or all; those that cannot run are said so."""
+        found = run.choose(names or list(catalogue()))
+        for entry in found[1]:
+            self.reporter.say(f"{entry.title}: not available, {entry.reason}")
+        return found
+
+
+@click.group()
+def main() -> None:
+    """Measure hvcodec beside other codecs: real files, cached row by row, one report."""
+
+
+@main.command("codecs")
+def list_codecs() -> None:
+    """List the codecs, and why some cannot run here."""
+    for entry in catalogue().values():
+        known = entry.reason if isinstance(entry, Unavailable) else entry.version
+        click.echo(f"{entry.name:<26}{entry.title:<34}{known}")
+
+
+@main.command()
+@images_option
+@codecs_option
+def rd(places: tuple[Path, ...], names: tuple[str, ...]) -> None:
+    """Rate-distortion curves."""
+    work = Work(places)
+    chosen, _ = work.codecs(names)
+    run.curves(work.samples, chosen, work.folder, work.reporter)
+
+
+@main.command()
+@images_option
+@click.option("--pictures", default=run.SURFACE_PICTURES, show_default=True, help="How many of the set.")
+def allocation(places: tuple[Path, ...], pictures: int) -> None:
+    """Surfaces over the allocation of rate, and the rate-distortion plane in nats."""
+    work = Work(places)
+    run.surfaces(work.samples, work.folder, work.reporter, pictures)
+
+
+@main.command()
+@images_option
+def calibrate(places: tuple[Path, ...]) -> None:
+    """Compare our JPEG and WebP with the published curves."""
+    work = Work(places)
+    run.agreement(work.samples, work.folder, work.reporter)
+
+
+@main.command("speed")
+@images_option
+@click.option("--megapixels", multiple=True, type=click.Choice([str(mp) for mp in speed.MEGAPIXELS]))
+@click.option("--limit", default=speed.LIMIT_S, show_default=True, help="Longest measurement in seconds.")
+def measure_speed(places: tuple[Path, ...], megapixels: tuple[str, ...], limit: float) -> None:
+    """Times and memory from 0.4 to 100 megapixels; leave the machine alone meanwhile."""
+    sizes = [mp for mp in speed.MEGAPIXELS if not megapixels or str(mp) in megapixels]
+    run_speed(Work(places), sizes, limit)
+
+
+@main.command("stages")
+@images_option
+@click.option("--training-run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def measure_stages(places: tuple[Path, ...], training_run: Path | None) -> None:
+    """Where hvcodec's time goes, and the crops per second of a training run."""
+    run_stages(Work(places), training_run)
+
+
+@main.command("context")
+@images_option
+def measure_context(places: tuple[Path, ...]) -> None:
+    """What context inside a layer saves."""
+    work = Work(places)
+    with work.reporter.bar("Context", len(context.RHOS) * len(work.samples)) as tick:
+        store.write(store.study_path(work.folder, context.STUDY), context.measure(work.samples, tick))
+
+
+@main.command("training")
+@click.option("--model", default="default", show_default=True, help="Structure that is trained: default or tiny.")
+@click.option("--batch", "batches", multiple=True, type=click.IntRange(min=1), default=training.BATCHES)
+@click.option("--threads", multiple=True, type=click.IntRange(min=1), default=training.THREADS)
+@click.option("--steps", default=10, show_default=True, type=click.IntRange(min=1), help="Timed, for each row.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+def measure_training(model: str, batches: tuple[int, ...], threads: tuple[int, ...], steps: int, device: str) -> None:
+    """Crops per second of training, and where the time goes; leave the machine alone meanwhile."""
+    target = paths.results_dir() / training.FILE
+    with Reporter().bar("Training", len(batches) * len(threads)) as tick:
+        training.run(target, model=model, batches=batches, threads=threads, steps=steps, device=device, tick=tick)
+
+
+@main.command()
+@images_option
+@codecs_option
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The page to write.")
+def report(places: tuple[Path, ...], names: tuple[str, ...], out: Path | None) -> None:
+    """The report page of what has been measured."""
+    work = Work(places)
+    run.page(work.samples, work.folder, out or work.page, *work.codecs(names), work.reporter)
+
+
+@main.command("all")
+@images_option
+@codecs_option
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The page to write.")
+def everything(places: tuple[Path, ...], names: tuple[str, ...], out: Path | None) -> None:
+    """All of it, unattended; what was measured before is not measured again."""
+    work = Work(places)
+    chosen, unavailable = work.codecs(names)
+    run.curves(work.samples, chosen, work.folder, work.reporter)
+    run.surfaces(work.samples, work.folder, work.reporter)
+    run.agreement(work.samples, work.folder, work.reporter)
+    if store.read_study(work.folder, speed.STUDY) is None:
+        run_speed(work, speed.MEGAPIXELS, speed.LIMIT_S)
+    if store.read_study(work.folder, stages.STUDY) is None:
+        run_stages(work, None)
+    run.page(work.samples, work.folder, out or work.page, chosen, unavailable, work.reporter)
+
+
+def run_speed(work: Work, sizes: Sequence[float], limit_s: float) -> None:
+    """The speed study of what can run here."""
+    entries = catalogue()
+    others = [variant for variant in speed.OTHERS if not isinstance(entries[variant.codec], Unavailable)]
+    own = () if isinstance(entries[run.SURFACE_CODEC], Unavailable) else speed.HVCODEC
+    variants = [*own, *others]
+    with work.reporter.bar("Speed", len(variants) * len(sizes)) as tick:
+        speed.run(work.samples, work.folder, variants, sizes, tick, limit_s=limit_s)
+
+
+def run_stages(work: Work, training_run: Path | None) -> None:
+    """The stages study, if there is a model."""
+    entry = catalogue()[run.SURFACE_CODEC]
+    if isinstance(entry, Unavailable):
+        work.reporter.say(f"Stages: left out, {entry.reason}")
+        return
+    stages.run(work.samples, work.folder, training_run)

@@ -1,0 +1,64 @@
+"""The pictures that are measured: found in folders, loaded as 8-bit RGB, named by their pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from PIL import Image
+
+from .fingerprint import digest
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".avif"}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture of a set. Pixels are not kept: a set may be larger than memory."""
+
+    name: str
+    path: Path
+
+    def load(self) -> Image.Image:
+        """The picture as 8-bit RGB: what every codec is given and compared with."""
+        with Image.open(self.path) as opened:
+            return opened.convert("RGB")
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the pixels, so that a renamed file keeps its cached rows and an edited one loses them."""
+        image = self.load()
+        return digest(f"{image.width}x{image.height}:".encode() + image.tobytes())
+
+
+def find(places: Iterable[Path]) -> list[Sample]:
+    """The pictures in these files and folders (not their subfolders), in the order of their names.
+
+    Raises FileNotFoundError for a place that does not exist, ValueError if there is no picture at all.
+    """
+    files: list[Path] = []
+    for place in places:
+        if place.is_dir():
+            files += sorted(file for file in place.iterdir() if file.suffix.lower() in SUFFIXES)
+        elif place.is_file():
+            files.append(place)
+        else:
+            raise FileNotFoundError(f"{place} does not exist")
+    if not files:
+        raise ValueError("there is no picture in the places named")
+    stems = [file.stem for file in files]
+    return [Sample(file.stem if stems.count(file.stem) == 1 else file.name, file) for file in files]
+
+
+def set_name(places: Sequence[Path]) -> str:
+    """What a set of pictures is called in results: its folder's name, or `pictures` for a loose list."""
+    return places[0].resolve().name if len(places) == 1 and places[0].is_dir() else "pictures"
+
+
+def spread(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """At most `count` samples, evenly spread over the set: a smaller set for the expensive studies."""
+    if count >= len(samples):
+        return list(samples)
+    return [samples[index * len(samples) // count] for index in range(count)]

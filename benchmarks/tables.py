@@ -1,0 +1,183 @@
+"""Markdown tables of the documentation, made from result files; None where the results do not exist."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from . import anchors, curves, store
+from .curves import Curve
+
+REFERENCES = ("published/vtm-18.0", "avif-s4-psnr", "jxl-e7", "webp-m6", "jpeg-420")
+RATES_BPP = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0)
+METRIC_TITLES = {"psnr_db": "PSNR", "ms_ssim_db": "MS-SSIM", "ssimulacra2": "SSIMULACRA2"}
+
+
+def bd_rates(results: Path) -> str | None:
+    """BD-rates in PSNR of every curve that we measured, against the usual references."""
+    return _bd_rates(results, "psnr_db")
+
+
+def bd_rates_ssimulacra2(results: Path) -> str | None:
+    """The same in SSIMULACRA2."""
+    return _bd_rates(results, "ssimulacra2")
+
+
+def _bd_rates(results: Path, metric: str) -> str | None:
+    own = curves.of_set(results)
+    if not own:
+        return None
+    known = {curve.name: curve for curve in [*own, *anchors.for_set(results.name)]}
+    references = [known[name] for name in REFERENCES if name in known and metric in known[name].quality]
+    rows = []
+    for curve in own:
+        rates = [curves.bd_rate(reference, curve, metric) for reference in references]
+        rows.append([curve.title, *("–" if rate is None else f"{rate:+.1f} %" for rate in rates)])
+    return markdown([f"BD-rate, {METRIC_TITLES[metric]}", *(f"vs {r.title}" for r in references)], rows)
+
+
+def quality_at_rates(results: Path) -> str | None:
+    """PSNR of hvcodec and the common codecs at round rates."""
+    own = curves.of_set(results)
+    if not own:
+        return None
+    return markdown(["PSNR in dB at", *(f"{rate} bpp" for rate in RATES_BPP)], [_at_rates(c) for c in own])
+
+
+def _at_rates(curve: Curve) -> list[str]:
+    values = [curves.quality_at(curve, "psnr_db", rate) for rate in RATES_BPP]
+    return [curve.title, *("–" if value is None else f"{value:.2f}" for value in values)]
+
+
+def hvcodec_points(results: Path) -> str | None:
+    """The points of the default profile: settings, rates and the three metrics."""
+    path = results / "hvcodec-psnr-e1.json"
+    if not path.is_file():
+        return None
+    rows = [
+        [
+            f"{row['setting']:g}",
+            f"{row['bpp']:.3f}",
+            f"{row['psnr_db']:.2f}",
+            f"{row['ms_ssim']:.4f}",
+            f"{row['ssimulacra2']:.1f}",
+        ]
+        for row in store.read(path)["averages"]
+    ]
+    return markdown(["quality", "bpp", "PSNR, dB", "MS-SSIM", "SSIMULACRA2"], rows)
+
+
+def speed(results: Path) -> str | None:
+    """Warm times, cold times and memory of every codec at every size."""
+    study = store.read_study(results, "speed")
+    if study is None:
+        return None
+    rows = []
+    for row in study["rows"]:
+        cells = [f"{row['megapixels']:g}", row["label"]]
+        if row.get("skipped"):
+            rows.append([*cells, row["skipped"], "", "", "", ""])
+            continue
+        times = [row.get(name) for name in ("encode_s", "decode_s", "encode_cold_s", "decode_cold_s")]
+        memory = row.get("peak_rss_mb")
+        rows.append([*cells, *(seconds(value) for value in times), "–" if memory is None else f"{memory:,} MB"])
+    head = ["MP", "codec", "encode", "decode", "encode, cold", "decode, cold", "peak memory"]
+    return f"{study['environment']['cpu']}.\n\n{markdown(head, rows)}"
+
+
+def stages(results: Path) -> str | None:
+    """Milliseconds of each stage."""
+    study = store.read_study(results, "stages")
+    if study is None:
+        return None
+    rows = [[run["title"], *(seconds(value) for value in run["times_s"])] for run in study["runs"]]
+    return markdown(["", *study["stages"]], rows)
+
+
+def training(results: Path) -> str | None:
+    """Crops per second of training, and the milliseconds of each part of a step."""
+    path = results.parent / "training.json"
+    if not path.is_file():
+        return None
+    study = store.read(path)
+    names = list(study["rows"][0]["parts_ms"])
+    rows = [
+        [
+            f"{row['batch']} crops, {row['threads']} thread{'s' if row['threads'] > 1 else ''}",
+            f"{row['crops_per_s']:.1f}",
+            *(seconds(row["parts_ms"].get(name, 0.0) / 1000) for name in names),
+        ]
+        for row in study["rows"]
+    ]
+    where = study["environment"]["gpu"] if study["device"] == "cuda" else study["environment"]["cpu"]
+    return f"{where}.\n\n{markdown(['a step of', 'crops/s', *names], rows)}"
+
+
+def training_kernels(results: Path) -> str | None:
+    """The kernels that take most of a training step."""
+    path = results.parent / "training.json"
+    if not path.is_file():
+        return None
+    rows = [
+        [f"`{row['name']}`", f"{100 * row['share']:.1f} %", seconds(row["ms"] / 1000), f"{row['calls']:,}"]
+        for row in store.read(path)["kernels"]
+    ]
+    return markdown(["kernel", "share of a step", "time", "calls"], rows)
+
+
+def calibration(results: Path) -> str | None:
+    """How far our JPEG and WebP lie from the published curves."""
+    study = store.read_study(results, "calibration")
+    if study is None:
+        return None
+    rows = [
+        [
+            row["anchor"].partition("/")[2],
+            str(row["options"]["quality"]),
+            f"{row['bpp']:.3f}",
+            f"{row['psnr_db']:.2f}",
+            "–" if row["difference_db"] is None else f"{row['difference_db']:+.2f}",
+            "–" if row["report_difference_db"] is None else f"{row['report_difference_db']:+.2f}",
+        ]
+        for row in study["rows"]
+    ]
+    head = ["published curve", "quality", "bpp", "PSNR, dB", "same settings, dB", "our curve, dB"]
+    return markdown(head, rows)
+
+
+def seconds(value: float | None) -> str:
+    """A time with the digits that mean something."""
+    if value is None:
+        return "–"
+    if value >= 1:
+        return f"{value:.1f} s"
+    return f"{1000 * value:.0f} ms" if value >= 0.01 else f"{1000 * value:.1f} ms"
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, numbers to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def context(results: Path) -> str | None:
+    """What the second coding pass of the layers saves, by rate."""
+    study = store.read_study(results, "context")
+    if study is None:
+        return None
+    rows = [[str(row["rho"]), f"{row['saved_percent']:.2f} %"] for row in study["rows"]]
+    return markdown(["ρ of all groups", "saved of all symbols' bits"], rows)
+
+
+TABLES: dict[str, Callable[[Path], str | None]] = {
+    "bd-rates": bd_rates,
+    "bd-rates-ssimulacra2": bd_rates_ssimulacra2,
+    "quality-at-rates": quality_at_rates,
+    "hvcodec-points": hvcodec_points,
+    "speed": speed,
+    "stages": stages,
+    "training": training,
+    "training-kernels": training_kernels,
+    "calibration": calibration,
+    "context": context,
+}
