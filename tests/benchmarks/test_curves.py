@@ -1,0 +1,84 @@
+"""BD-rates against an independent implementation, and the anchors as data."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+from hvcodec_benchmarks import anchors, curves, paths
+from hvcodec_benchmarks.curves import Curve
+
+bjontegaard = pytest.importorskip("bjontegaard", reason="bjontegaard is not installed")
+
+ANCHORS = {curve.name: curve for curve in anchors.load()}
+COMPARED = (
+    "published/jpeg",
+    "published/vtm-18.0",
+    "published/bpg-444-x265",
+    "published/mbt2018-mean",
+    "measured/webp-m6",
+    "measured/avif-s4-psnr",
+    "measured/jxl-e7",
+)
+
+
+@pytest.mark.parametrize(("anchor", "curve"), list(itertools.permutations(COMPARED, 2)))
+def test_bd_rate_agrees_with_the_bjontegaard_package(anchor: str, curve: str) -> None:
+    ours = curves.bd_rate(ANCHORS[anchor], ANCHORS[curve], "psnr_db")
+    theirs = bjontegaard.bd_rate(
+        *ANCHORS[anchor].points("psnr_db"),
+        *ANCHORS[curve].points("psnr_db"),
+        method="pchip",
+        require_matching_points=False,
+        min_overlap=0,
+    )
+    assert ours == pytest.approx(theirs, abs=0.1)
+
+
+def line(name: str, bpp: list[float], psnr_db: list[float]) -> Curve:
+    return Curve(name, name, "measured", "made up", bpp, {"psnr_db": psnr_db})
+
+
+def test_half_the_rate_is_minus_fifty_percent() -> None:
+    anchor = line("a", [0.2, 0.4, 0.8, 1.6], [30, 33, 36, 39])
+    better = line("b", [0.1, 0.2, 0.4, 0.8], [30, 33, 36, 39])
+    assert curves.bd_rate(anchor, better, "psnr_db") == pytest.approx(-50)
+    assert curves.bd_rate(better, anchor, "psnr_db") == pytest.approx(100)
+    assert curves.bd_table([anchor, better], "psnr_db") == {
+        "a": {"a": 0, "b": -50},
+        "b": {"a": 100, "b": 0},
+    }
+
+
+def test_there_is_no_bd_rate_without_a_common_quality_or_metric() -> None:
+    low, high = line("a", [0.1, 0.2, 0.3], [20, 21, 22]), line("b", [1, 2, 3], [40, 41, 42])
+    assert curves.bd_rate(low, high, "psnr_db") is None
+    assert curves.bd_rate(low, high, "ssimulacra2") is None
+
+
+def test_points_that_cost_more_and_give_less_do_not_count() -> None:
+    assert curves.efficient([0.3, 0.1, 0.2, 0.4], [33, 30, 34, 36]) == ([0.1, 0.2, 0.4], [30, 34, 36])
+
+
+def test_quality_at_a_rate_is_linear_in_the_logarithm() -> None:
+    curve = line("a", [0.1, 1.0], [30, 40])
+    assert curves.quality_at(curve, "psnr_db", 0.1**0.5) == pytest.approx(35)
+    assert curves.quality_at(curve, "psnr_db", 2.0) is None
+
+
+def test_anchors_are_a_copy_with_sources() -> None:
+    shared = paths.shared_dir() / "anchors" / "kodak.json"
+    copy = paths.DATA / "anchors-kodak.json"
+    if shared.is_file():
+        assert json.loads(copy.read_text()) == json.loads(shared.read_text())
+    assert len(ANCHORS) >= 39
+    for curve in ANCHORS.values():
+        assert curve.source
+        assert len(curve.bpp) == len(curve.quality["psnr_db"]) >= 4
+        assert curve.group == ("published" if curve.name.startswith("published/") else "anchor")
+
+
+def test_anchors_belong_to_kodak_only() -> None:
+    assert anchors.for_set("kodak")
+    assert anchors.for_set("holidays") == []

@@ -1,0 +1,292 @@
+"""hvcodec compress: names, settings, refusals, and what it reports."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from calling import Hvcodec, names
+from hvcodec_cli.jobs import PICTURE_SUFFIXES
+
+import hvcodec as api
+from hvcodec import image, metrics
+from hvcodec.codec import Codec
+from hvcodec.picture import Picture
+
+# --- names --------------------------------------------------------------------------------------------------
+
+
+def test_the_result_lies_beside_its_picture(photo: Path, hvcodec: Hvcodec) -> None:
+    result = hvcodec("compress", "photo.png")
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    assert result.stderr.startswith("photo.png -> photo.hvc: ")
+    info = api.inspect(Path("photo.hvc").read_bytes())
+    assert info.size == (56, 40)
+    assert info.rho == (40, 36, 30, 24, 20)  # quality 50 of the profile of the tiny model
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("b.hvc", "b.hvc"),
+        ("b", "b"),
+        ("new/", "new/photo.hvc"),
+        ("old", "old/photo.hvc"),
+        ("p/q.hvc", "p/q.hvc"),
+    ],
+)
+def test_output_names_a_file_or_a_folder(photo: Path, hvcodec: Hvcodec, output: str, expected: str) -> None:
+    Path("old").mkdir()
+    assert hvcodec("compress", "photo.png", "-o", output).exit_code == 0
+    assert names(photo.parent) == sorted([expected, "photo.png"])
+
+
+def test_a_folder_is_searched_and_mirrored(photo: Path, hvcodec: Hvcodec, picture: Picture) -> None:
+    for name in ("in/a.png", "in/deep/b.PNG", "in/.hidden.png", "in/.cache/c.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(photo.read_bytes())
+    Path("in/notes.txt").write_text("no picture")
+    result = hvcodec("compress", "in", "photo.png", "-o", "out")
+    assert result.exit_code == 0, result.stderr
+    assert names(Path("out")) == ["a.hvc", "deep/b.hvc", "photo.hvc"]
+    assert hvcodec("compress", "in").exit_code == 0
+    assert Path("in/deep/b.hvc").read_bytes() == Path("out/deep/b.hvc").read_bytes()
+
+
+def test_a_folder_without_pictures_is_told(folder: Path, hvcodec: Hvcodec) -> None:
+    Path("empty").mkdir()
+    result = hvcodec("compress", "empty")
+    assert result.exit_code == 2
+    assert "the folder empty holds no pictures" in result.stderr
+
+
+def test_what_counts_as_a_picture_in_a_folder_can_be_read() -> None:
+    from PIL import Image
+
+    Image.init()
+    known = Image.registered_extensions()
+    assert {known[suffix] for suffix in PICTURE_SUFFIXES} <= {*image._READABLE, "MPO"}
+    assert {f".{extension}" for extension in image._WRITABLE} <= PICTURE_SUFFIXES
+
+
+# --- what is refused ----------------------------------------------------------------------------------------
+
+
+def test_an_existing_output_is_kept_without_force(photo: Path, hvcodec: Hvcodec) -> None:
+    Path("photo.hvc").write_bytes(b"precious")
+    result = hvcodec("compress", "photo.png")
+    assert result.exit_code == 2
+    assert result.stderr == ("Error: photo.png: photo.hvc exists: say --force to replace it, or name another with -o\n")
+    assert Path("photo.hvc").read_bytes() == b"precious"
+    assert hvcodec("compress", "photo.png", "--force").exit_code == 0
+    assert Path("photo.hvc").read_bytes() != b"precious"
+
+
+def test_two_inputs_never_share_an_output(photo: Path, hvcodec: Hvcodec, picture: Picture) -> None:
+    image.write(picture, "photo.ppm")
+    result = hvcodec("compress", "photo.png", "photo.ppm", "--force", "--quality", "0")
+    assert result.exit_code == 2
+    assert "photo.ppm: photo.hvc is already the output of photo.png" in result.stderr
+    assert names(photo.parent) == ["photo.hvc", "photo.png", "photo.ppm"]
+
+
+def test_the_input_is_never_replaced(photo: Path, hvcodec: Hvcodec) -> None:
+    before = photo.read_bytes()
+    result = hvcodec("compress", "photo.png", "-o", "photo.png", "--force")
+    assert (result.exit_code, photo.read_bytes()) == (2, before)
+    assert "the output would replace the input" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["photo.png", "photo.png", "-o", "photo.png"], "several inputs need a folder"),
+        (["photo.png", "photo.png", "-o", "-"], "several outputs do not fit into standard output"),
+        (["photo.png", "-o", "-", "--json"], "standard output cannot take both"),
+        (["-", "-", "-o", "out"], "standard input can be read once only"),
+        (["-", "-o", "out/"], "standard input has no name"),
+        (["photo.png", "--quality", "50", "--psnr", "30"], "exclude each other"),
+        (["photo.png", "--size", "9k", "--bpp", "1"], "exclude each other"),
+        (["photo.png", "--rho", "1,2,3,4,5", "--ssimulacra2", "70"], "exclude each other"),
+        (["photo.png", "--rho", "1,2,3,4,5", "--rate-profile", "psnr"], "--rate-profile has no say"),
+        (["photo.png", "--rho", "1,2,x"], "not a list of whole numbers"),
+        (["photo.png", "--rho", "1,2,3"], "a rate vector is 5 whole numbers"),
+        (["photo.png", "--rho", "1,2,3,4,64"], "a rate vector is 5 whole numbers 0..63"),
+        (["photo.png", "--quality", "101"], "101.0 is not in the range"),
+        (["photo.png", "--size", "many"], "'many' is not a file size"),
+        (["photo.png", "--bpp", "-1"], "bits per pixel are positive"),
+        (["photo.png", "--rate-profile", "nix"], "no rate profile 'nix'; it has: equal, psnr"),
+        (["photo.png", "--threads", "0"], "0 is not in the range"),
+        ([], "Missing argument"),
+    ],
+)
+def test_wrong_use_is_exit_2_and_writes_nothing(photo: Path, hvcodec: Hvcodec, args: list[str], told: str) -> None:
+    result = hvcodec("compress", *args, stdin=b"")
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert result.stdout == ""
+    assert names(photo.parent) == ["photo.png"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_device_that_lacks_is_exit_2(photo: Path, hvcodec: Hvcodec) -> None:
+    result = hvcodec("compress", "photo.png", "--device", "cuda")
+    assert result.exit_code == 2
+    assert "no CUDA device" in result.stderr
+
+
+def test_a_missing_model_is_exit_6(photo: Path, hvcodec: Hvcodec) -> None:
+    result = hvcodec("compress", "photo.png", "--model", "nix")
+    assert result.exit_code == 6
+    assert "there is no model named nix; installed:" in result.stderr
+
+
+# --- settings -----------------------------------------------------------------------------------------------
+
+
+def test_quality_and_profile_choose_the_rates(photo: Path, hvcodec: Hvcodec) -> None:
+    assert hvcodec("compress", "photo.png", "--quality", "0", "-o", "low.hvc").exit_code == 0
+    assert hvcodec("compress", "photo.png", "--rate-profile", "equal", "--quality", "100", "-o", "e.hvc").exit_code == 0
+    assert hvcodec("compress", "photo.png", "--rho", "1,2,3,4,5", "-o", "rho.hvc").exit_code == 0
+    rhos = [api.inspect(Path(name).read_bytes()).rho for name in ("low.hvc", "e.hvc", "rho.hvc")]
+    assert rhos == [(20, 16, 10, 4, 0), (63,) * 5, (1, 2, 3, 4, 5)]
+
+
+def test_size_is_kept(photo: Path, hvcodec: Hvcodec) -> None:
+    result = hvcodec("compress", "photo.png", "--size", "3k", "--json")
+    assert result.exit_code == 0, result.stderr
+    fields = json.loads(result.stdout)
+    assert 0.9 * 3000 < fields["n_bytes"] <= 3000
+    assert (fields["target"], fields["reached"]) == ("3000 bytes", f"{fields['n_bytes']} bytes")
+
+
+def test_an_unreachable_target_is_exit_7_and_writes_nothing(photo: Path, hvcodec: Hvcodec) -> None:
+    result = hvcodec("compress", "photo.png", "--psnr", "90")
+    assert result.exit_code == 7
+    assert "no setting gives 90 dB PSNR: the nearest gives" in result.stderr
+    assert names(photo.parent) == ["photo.png"]
+
+
+def test_digests_are_written_when_asked_for(photo: Path, hvcodec: Hvcodec) -> None:
+    assert hvcodec("compress", "photo.png", "--digests").exit_code == 0
+    assert api.inspect(Path("photo.hvc").read_bytes()).has_digests
+
+
+def test_a_model_can_be_named_by_its_path(photo: Path, hvcodec: Hvcodec, tiny_model: Path) -> None:
+    assert hvcodec("compress", "photo.png", "--model", tiny_model, "--threads", "1").exit_code == 0
+    assert hvcodec("compress", "photo.png", "--model", "tiny", "-o", "b.hvc").exit_code == 0
+    assert Path("photo.hvc").read_bytes() == Path("b.hvc").read_bytes()
+
+
+def test_bfloat16_gives_a_file_that_verifies(photo: Path, hvcodec: Hvcodec) -> None:
+    result = hvcodec("compress", "photo.png", "--dtype", "bfloat16", "--verify")
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.endswith(", verified\n")
+
+
+# --- what it reports ----------------------------------------------------------------------------------------
+
+
+def test_json_is_one_object_per_input(photo: Path, hvcodec: Hvcodec, picture: Picture) -> None:
+    Path("bad.png").write_bytes(b"no picture")
+    result = hvcodec("compress", "photo.png", "bad.png", "--json", "-q", "-o", "out", "--verify")
+    assert result.exit_code == 3
+    good, bad = map(json.loads, result.stdout.splitlines())
+    data = Path("out/photo.hvc").read_bytes()
+    shown = api.decompress(data, kind="array")
+    assert good.pop("time_s") > 0
+    assert good == {
+        "input": "photo.png",
+        "output": str(Path("out/photo.hvc")),
+        "width": 56,
+        "height": 40,
+        "n_bytes": len(data),
+        "bpp": 8 * len(data) / (56 * 40),
+        "rho": [40, 36, 30, 24, 20],
+        "psnr_db": metrics.psnr(picture.pixels, shown),
+        "verified": True,
+    }
+    assert (bad["input"], bad["error"]) == ("bad.png", "ImageError")
+    assert bad["message"] in result.stderr
+
+
+def test_a_failure_does_not_stop_the_rest_and_the_first_gives_the_code(photo: Path, hvcodec: Hvcodec) -> None:
+    Path("bad.png").write_bytes(b"no picture")
+    result = hvcodec("compress", "missing.png", "bad.png", "photo.png")
+    assert result.exit_code == 2
+    missing, bad, good = result.stderr.splitlines()
+    assert missing == "Error: missing.png: No such file or directory"
+    assert bad.startswith("Error: bad.png: this is no picture that hvcodec can read")
+    assert good.startswith("photo.png -> photo.hvc")
+    assert hvcodec("compress", "bad.png", "missing.png").exit_code == 3
+
+
+def test_quiet_and_verbose(photo: Path, hvcodec: Hvcodec) -> None:
+    assert hvcodec("compress", "photo.png", "-q").stderr == ""
+    assert "PSNR" in hvcodec("compress", "photo.png", "-v", "--force").stderr
+
+
+# --- nothing wrong and nothing half is written --------------------------------------------------------------
+
+
+def test_verify_refuses_a_file_that_decodes_to_something_else(
+    photo: Path, hvcodec: Hvcodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = Codec.decode
+
+    def off_by_one(self: Codec, data: bytes, **options: Any) -> Picture:
+        picture = decode(self, data, **options)
+        pixels = picture.pixels.copy()
+        pixels[7, 5, 1] ^= 1
+        return replace(picture, pixels=pixels)
+
+    monkeypatch.setattr(Codec, "decode", off_by_one)
+    result = hvcodec("compress", "photo.png", "--verify")
+    assert result.exit_code == 1
+    assert "does not decode to what its encoder expects" in result.stderr
+    assert names(photo.parent) == ["photo.png"]
+
+
+def test_verify_compares_alpha_and_metadata(
+    folder: Path, hvcodec: Hvcodec, monkeypatch: pytest.MonkeyPatch, picture: Picture
+) -> None:
+    alpha = np.arange(40 * 56, dtype=np.uint8).reshape(40, 56)
+    image.write(replace(picture, alpha=alpha, xmp=b"<x/>"), "full.png")
+    assert hvcodec("compress", "full.png", "--verify", "-o", "ok.hvc").exit_code == 0
+    decode = Codec.decode
+    for changes in ({"alpha": 255 - alpha}, {"alpha": None}, {"xmp": None}):
+        monkeypatch.setattr(Codec, "decode", lambda *a, changes=changes, **k: replace(decode(*a, **k), **changes))
+        assert hvcodec("compress", "full.png", "--verify").exit_code == 1
+    assert names(folder) == ["full.png", "ok.hvc"]
+
+
+def test_a_full_disk_leaves_nothing_behind(photo: Path, hvcodec: Hvcodec, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    result = hvcodec("compress", "photo.png")
+    assert result.exit_code == 1
+    assert result.stderr == "Error: photo.png: photo.hvc: No space left on device\n"
+    assert names(photo.parent) == ["photo.png"]
+
+
+def test_ctrl_c_stops_everything_and_leaves_nothing(
+    photo: Path, hvcodec: Hvcodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Codec, "compress", interrupt)
+    result = hvcodec("compress", "photo.png", "photo.png", "-o", "out")
+    assert result.exit_code == 130
+    assert result.stderr == "interrupted\n"
+    assert names(photo.parent) == ["photo.png"]

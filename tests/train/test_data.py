@@ -1,0 +1,292 @@
+"""Packing, shards and crops, on a folder of small synthetic pictures."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hvcodec.errors import ConfigError
+from hvcodec.train.cache import decode
+from hvcodec.train.data import Cache, Crops, DeviceCutter, HostCutter, held_out, pack, shards
+
+SIZE = 32
+
+
+def smooth(height: int, width: int, seed: int) -> np.ndarray:
+    """A picture of waves: smooth enough that two resizing filters agree, and different everywhere."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    planes = []
+    for _ in range(3):
+        fy, fx, phase = rng.uniform(0.02, 0.3), rng.uniform(0.02, 0.3), rng.uniform(0, 6)
+        planes.append(127.5 + 120 * np.sin(fy * y + fx * x + phase))
+    return np.stack(planes, axis=2).astype(np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    pictures = tmp_path / "pictures"
+    (pictures / "more").mkdir(parents=True)
+    for i in range(12):
+        name = f"more/p{i:02d}.png" if i % 3 == 0 else f"p{i:02d}.png"
+        Image.fromarray(smooth(40 + 5 * i, 90 - 4 * i, i)).save(pictures / name)
+    return pictures
+
+
+@pytest.fixture
+def cache(folder: Path, tmp_path: Path) -> Cache:
+    return Cache.open(pack(folder, tmp_path / "cache", min_side=SIZE))
+
+
+def test_the_cache_holds_every_pixel_of_every_picture(folder: Path, cache: Cache) -> None:
+    assert len(cache) == 12
+    assert list(cache.names) == sorted(cache.names)
+    for i, name in enumerate(cache.names):
+        np.testing.assert_array_equal(cache.picture(i), np.asarray(Image.open(folder / name)))
+
+
+def test_packing_again_writes_nothing_unless_the_folder_changed(folder: Path, tmp_path: Path) -> None:
+    path = pack(folder, tmp_path / "cache", min_side=SIZE)
+    before = Cache.open(path)
+    written = (path / "index.json").stat().st_mtime_ns
+    pack(folder, tmp_path / "cache", min_side=SIZE)
+    assert (path / "index.json").stat().st_mtime_ns == written
+
+    Image.fromarray(smooth(50, 50, 99)).save(folder / "new.png")
+    pack(folder, tmp_path / "cache", min_side=SIZE)
+    after = Cache.open(path)
+    assert len(after) == len(before) + 1
+    assert after.fingerprint != before.fingerprint
+    assert len(list(path.glob("pixels-*"))) == 1
+
+
+def test_what_is_unreadable_or_small_is_skipped_and_counted(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "torn.png").write_bytes((folder / "p01.png").read_bytes()[:200])
+    (folder / "notes.txt").write_text("not a picture")
+    Image.fromarray(smooth(SIZE - 1, 80, 5)).save(folder / "narrow.png")
+    with caplog.at_level(logging.WARNING):
+        cache = Cache.open(pack(folder, tmp_path / "cache", min_side=SIZE))
+    assert len(cache) == 12
+    assert "1 unreadable (torn.png)" in caplog.text
+    assert f"1 with a side below {SIZE} (narrow.png)" in caplog.text
+
+
+def test_a_folder_without_a_usable_picture_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="12 with a side below 500"):
+        pack(folder, tmp_path / "cache", min_side=500)
+    assert not list((tmp_path / "cache").iterdir())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="no pictures in"):
+        pack(tmp_path / "empty", tmp_path / "cache")
+    with pytest.raises(ConfigError, match="does not exist"):
+        pack(tmp_path / "nowhere", tmp_path / "cache")
+
+
+def test_grey_deep_and_transparent_pictures_become_eight_bit_rgb(tmp_path: Path) -> None:
+    grey = smooth(20, 30, 1)[:, :, 0]
+    for name, image in {
+        "grey": Image.fromarray(grey),
+        "deep": Image.fromarray(grey.astype(np.uint16) * 257),
+        "alpha": Image.fromarray(np.dstack([grey, grey, grey, grey])),
+    }.items():
+        image.save(tmp_path / f"{name}.png")
+        np.testing.assert_array_equal(decode((tmp_path / f"{name}.png").read_bytes()), np.dstack([grey] * 3))
+
+
+def test_a_damaged_cache_is_refused(cache: Cache, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not a readable cache"):
+        Cache.open(tmp_path)
+    path = tmp_path / "cache"
+    pixels = next(path.glob("pixels-*"))
+    os.truncate(pixels, pixels.stat().st_size - 1)
+    with pytest.raises(ConfigError, match="not a readable cache"):
+        Cache.open(path)
+
+
+@pytest.mark.parametrize("codec", ["original", "png", "webp"])
+def test_shards_keep_the_pictures_and_their_limit(folder: Path, cache: Cache, tmp_path: Path, codec: str) -> None:
+    (folder / "MANIFEST.tsv").write_text("file\tlicence\n")
+    limit = 16_000
+    paths = shards(folder, tmp_path / "shards", max_bytes=limit, codec=codec)
+    assert len(paths) > 1
+    assert all(path.stat().st_size <= limit for path in paths)
+    with zipfile.ZipFile(paths[0]) as shard:
+        assert shard.read("MANIFEST.tsv") == b"file\tlicence\n"
+        assert json.loads(shard.read("shard.json"))["codec"] == codec
+    back = Cache.open(pack(tmp_path / "shards", tmp_path / "cache2", min_side=SIZE))
+    np.testing.assert_array_equal(back.pixels, cache.pixels)
+    assert [name.rsplit(".")[0] for name in back.names] == [name.rsplit(".")[0] for name in cache.names]
+    if codec == "original":
+        assert back.fingerprint == cache.fingerprint
+
+
+def test_each_shard_can_be_read_alone(folder: Path, cache: Cache, tmp_path: Path) -> None:
+    paths = shards(folder, tmp_path / "shards", max_bytes=30_000)
+    counts = []
+    for i, path in enumerate(paths):
+        alone = tmp_path / f"alone{i}"
+        alone.mkdir()
+        path.rename(alone / path.name)
+        counts.append(len(Cache.open(pack(alone, tmp_path / f"cache-{i}", min_side=SIZE))))
+    assert sum(counts) == len(cache)
+    assert min(counts) > 0
+
+
+def test_shards_say_what_is_wrong(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="fits into no shard"):
+        shards(folder, tmp_path / "shards", max_bytes=1_000)
+    with pytest.raises(ConfigError, match="unknown shard codec 'gif'"):
+        shards(folder, tmp_path / "shards", codec="gif")
+    torn = tmp_path / "torn"
+    torn.mkdir()
+    whole = shards(folder, tmp_path / "shards", codec="jpeg")[0].read_bytes()
+    (torn / "x.shard.zip").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ConfigError, match="not a whole shard"):
+        pack(torn, tmp_path / "cache", min_side=SIZE)
+
+
+def test_held_out_pictures_never_reach_training(cache: Cache) -> None:
+    train = Crops(cache, SIZE, 4, "cpu", 1, held_out_share=0.3)
+    check = Crops(cache, SIZE, 4, "cpu", 1, held_out_share=0.3, validation=True)
+    seen = {int(p) for step in range(100) for p in train.plan(step).picture}
+    kept = {int(p) for step in range(20) for p in check.plan(step).picture}
+    assert seen | kept == set(range(len(cache)))
+    assert not seen & kept
+
+
+def test_holding_out_depends_on_the_file_name_alone() -> None:
+    names = tuple(f"a/{i}.avif" for i in range(5000))
+    moved = tuple(f"b/c/{i}.png" for i in range(5000))
+    chosen = held_out(names)
+    np.testing.assert_array_equal(chosen, held_out(moved))
+    assert 0.014 < chosen.mean() < 0.026
+    assert held_out(("one.png", "two.png")).sum() == 1
+    assert held_out(("one.png",)).sum() == 0
+
+
+def test_every_crop_is_an_oriented_window_of_its_picture(cache: Cache) -> None:
+    crops = Crops(cache, SIZE, 8, "cpu", 3, jitter=0)
+    seen = set()
+    for step in range(12):
+        plan, batch = crops.plan(step), crops.at(step)
+        assert batch.shape == (8, 3, SIZE, SIZE)
+        assert batch.dtype == torch.float32
+        for i in range(8):
+            top, left = plan.top[i], plan.left[i]
+            window = cache.picture(plan.picture[i])[top : top + SIZE, left : left + SIZE]
+            code = int(plan.orientation[i])
+            seen.add(code)
+            window = np.flip(window, axis=[axis for axis in (0, 1) if code >> axis & 1])
+            window = np.swapaxes(window, 0, 1) if code & 4 else window
+            np.testing.assert_array_equal((batch[i] * 255).round().permute(1, 2, 0).numpy(), window)
+    assert seen == set(range(8))
+
+
+def test_reduced_windows_lie_inside_and_have_the_promised_scales(cache: Cache) -> None:
+    crops = Crops(cache, SIZE, 200, "cpu", 3, jitter=0.5, smallest_scale=0.5)
+    plan = crops.plan(0)
+    assert min(plan.top.min(), plan.left.min()) >= 0
+    assert (plan.top + plan.window <= cache.heights[plan.picture]).all()
+    assert (plan.left + plan.window <= cache.widths[plan.picture]).all()
+    assert plan.window.min() == SIZE
+    assert 2 * SIZE - 8 < plan.window.max() <= 2 * SIZE
+    assert 0.35 < (plan.window == SIZE).mean() < 0.65
+
+
+def test_the_device_cutter_gives_the_crops_of_the_host_cutter(cache: Cache) -> None:
+    crops = Crops(cache, SIZE, 32, "cpu", 5, jitter=0.7, colour=0.1)
+    host, device = HostCutter(cache, SIZE), DeviceCutter(cache, SIZE, 2 * SIZE, torch.device("cpu"))
+    for step in range(4):
+        plan = crops.plan(step)
+        assert (plan.window > SIZE).any()
+        one, other = host.cut(plan), device.cut(plan)
+        assert other.is_contiguous(memory_format=torch.channels_last)
+        # Reduced pixels are rounded to 8 bits, by the host also between the two directions.
+        assert (one - other).abs().max() <= 1.01 / 255
+        assert (one - other).abs().mean() < 0.15 / 255
+
+
+@pytest.mark.device
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_crops_on_a_gpu_are_those_of_the_host_and_wait_for_nothing(cache: Cache) -> None:
+    host = Crops(cache, SIZE, 32, "cpu", 5, jitter=0.7, colour=0.1)
+    device = Crops(cache, SIZE, 32, "cuda", 5, jitter=0.7, colour=0.1)
+    next(device)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        batch = device.at(3)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert (batch.cpu() - host.at(3)).abs().max() <= 1.01 / 255
+
+
+def test_colour_jitter_only_darkens_and_spares_validation(cache: Cache) -> None:
+    plain, coloured = (Crops(cache, SIZE, 16, "cpu", 5, jitter=0, colour=c) for c in (0.0, 0.2))
+    ratio = coloured.at(0).mean(dim=(2, 3)) / plain.at(0).mean(dim=(2, 3))
+    assert ratio.max() <= 1.0 + 1e-6
+    assert 0.8 - 1e-6 <= ratio.min() < 0.85
+    check = Crops(cache, SIZE, 16, "cpu", 5, validation=True, colour=0.2)
+    assert (check.plan(0).gain == 1).all()
+
+
+def test_a_resumed_sampler_continues_the_same_sequence(cache: Cache, tmp_path: Path) -> None:
+    crops = Crops(cache, SIZE, 4, "cpu", 11, colour=0.05)
+    for _ in range(3):
+        next(crops)
+    state = json.loads(json.dumps(crops.state_dict()))
+    expected = [next(crops) for _ in range(3)]
+    resumed = Crops(cache, SIZE, 4, "cpu", 0, colour=0.05)
+    resumed.load_state_dict(state)
+    for batch in expected:
+        assert torch.equal(next(resumed), batch)
+
+
+def test_resuming_on_other_pictures_warns(cache: Cache, caplog: pytest.LogCaptureFixture) -> None:
+    crops = Crops(cache, SIZE, 4, "cpu", 11)
+    with caplog.at_level(logging.WARNING):
+        crops.load_state_dict(crops.state_dict())
+        assert not caplog.text
+        crops.load_state_dict({**crops.state_dict(), "fingerprint": "other"})
+    assert "the crops will differ" in caplog.text
+
+
+@pytest.mark.parametrize("validation", [False, True])
+def test_ranks_share_out_the_batch_of_one_process(cache: Cache, validation: bool) -> None:
+    def crops(batch: int, rank: int = 0, world: int = 1) -> torch.Tensor:
+        options = {"validation": validation, "colour": 0.1, "rank": rank, "world": world}
+        return Crops(cache, SIZE, batch, "cpu", 2, **options).at(5)
+
+    assert torch.equal(torch.cat([crops(2, rank, 3) for rank in range(3)]), crops(6))
+
+
+def test_validation_crops_do_not_depend_on_the_seed_and_training_crops_do(cache: Cache) -> None:
+    one, other = (Crops(cache, SIZE, 4, "cpu", seed, validation=True) for seed in (1, 2))
+    assert torch.equal(one.at(7), other.at(7))
+    assert not torch.equal(one.at(7), one.at(8))
+    one, other = (Crops(cache, SIZE, 4, "cpu", seed) for seed in (1, 2))
+    assert not torch.equal(one.at(7), other.at(7))
+
+
+def test_large_pictures_are_chosen_more_often(tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    folder.mkdir()
+    Image.fromarray(smooth(40, 40, 0)).save(folder / "small.png")
+    Image.fromarray(smooth(80, 80, 1)).save(folder / "large.png")
+    cache = Cache.open(pack(folder, tmp_path / "c", min_side=SIZE))
+    crops = Crops(cache, SIZE, 500, "cpu", 1, held_out_share=0)
+    assert 0.15 < (crops.plan(0).picture == 1).mean() < 0.25  # 1600 of 8000 pixels
+
+
+def test_crops_larger_than_every_picture_are_refused(cache: Cache) -> None:
+    with pytest.raises(ConfigError, match="no training picture with both sides of at least 500"):
+        Crops(cache, 500, 4, "cpu", 1)

@@ -1,0 +1,248 @@
+"""Whole runs of the tiny model: it learns, it resumes, and what it writes is a codec."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from runs import Ticks, configuration, rows, shorten, write_pictures
+from safetensors.torch import load_file
+from synthetic import picture
+from torch import Tensor
+
+from hvcodec.codec import Codec
+from hvcodec.errors import ConfigError
+from hvcodec.train import checkpoint, loop
+from hvcodec.train.loop import Trainer, model_config, train
+from hvcodec.train.objectives import OBJECTIVES
+
+TARGETS = {"distortion_target": {"mse": 1e-3}, "geco": {"mse": 1e-3}, "rate_target": {"bpp": 0.5}}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LADDER_CROPS", "TABLE_CROPS"):
+        monkeypatch.setattr(loop, name, getattr(loop, name))
+    monkeypatch.setattr(loop.plots, "plot", loop.plots.plot)
+    shorten()
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of the newest checkpoint: weights, averages, moments."""
+    return load_file(checkpoint.checkpoints(folder)[0])
+
+
+# --- learning -----------------------------------------------------------------------------------------------
+
+
+def test_the_loss_falls(pictures: Path, tmp_path: Path) -> None:
+    config = configuration(
+        pictures,
+        data={"jitter": 0.0},
+        objective={"name": "beta_vae", "params": {"rho": 24}},
+        optimizer={"ema": 0.9},
+        schedule={"steps": 60},
+        run={"batch": 4},
+    )
+    trainer = Trainer(config, tmp_path, "cpu")
+    trainer.validate()
+    trainer.run()
+    losses = [row["loss"] for row in rows(tmp_path, "train")]
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+    before, after = rows(tmp_path, "validation")
+    assert after["loss"] < 0.9 * before["loss"]
+
+
+def test_a_finished_run_is_a_codec(pictures: Path, tmp_path: Path) -> None:
+    path = train(configuration(pictures), tmp_path, device="cpu")
+    codec = Codec(path, device="cpu")
+    photo = picture(150, 100, seed=9)
+    encoded = codec.compress(photo, quality=60)
+    assert np.array_equal(codec.decode(encoded.data).pixels, encoded.decoded().pixels)
+    assert encoded.psnr_db > 20
+    (row,) = rows(tmp_path, "tables")
+    assert row["id"] == codec.model_id.hex()
+    assert row["bits_fitted"] < row["bits_gaussian"]
+    assert row["saved_against_gaussian"] > 0
+    assert json.loads((tmp_path / "config.json").read_text())["schedule"]["steps"] == 12
+
+
+def test_the_plots_are_drawn(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    shorten_tables = configuration(pictures, schedule={"steps": 2})
+    monkeypatch.setattr(loop, "TABLE_CROPS", 8)
+    train(shorten_tables, tmp_path, device="cpu")
+    assert {path.stem for path in tmp_path.glob("*.png")} == {"loss", "rates", "distortion"}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_runs_from_a_configuration(name: str, pictures: Path, tmp_path: Path) -> None:
+    objective = {"name": name, "params": TARGETS.get(name, {})}
+    config = configuration(pictures, objective=objective, schedule={"steps": 3}, run={"bf16": True})
+    train(config, tmp_path, device="cpu")
+    log = rows(tmp_path, "train")
+    assert [row["step"] for row in log] == [1, 2, 3]
+    assert all(math.isfinite(row["loss"]) and len(row["rates"]) == 5 for row in log)
+    reported = set(log[0]) - {"step", "kind", "loss", "mse", "rates", "norm", "skipped"}
+    assert ("multiplier" in reported) == (name in TARGETS)
+    assert ("elbo_bits_per_dimension" in reported) == name.endswith("_scale")
+    one_level = name != "per_layer_beta"
+    assert len(rows(tmp_path, "validation")) == (1 if one_level else 4)
+
+
+def test_a_batch_that_is_not_finite_is_skipped_and_counted(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(configuration(pictures), tmp_path, "cpu")
+    trainer._train_step(1.0)
+    before = {name: value.clone() for name, value in trainer.step_module.state_dict().items()}
+    moments = [value.clone() for state in trainer.optimizer.adam.state.values() for value in state.values()]
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.crops, "at", lambda step: torch.full((2, 3, 64, 64), math.nan))
+        row = trainer._train_step(1.0)
+    assert not math.isfinite(row["norm"])
+    assert trainer.optimizer.skipped == 1
+    for name, value in trainer.step_module.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    after = [value for state in trainer.optimizer.adam.state.values() for value in state.values()]
+    assert all(torch.equal(a, b) for a, b in zip(after, moments, strict=True))
+
+    row = trainer._train_step(1.0)
+    assert math.isfinite(row["norm"])
+    assert row["skipped"] == 1
+    changed = trainer.step_module.state_dict()["model.transform.head"]
+    assert not torch.equal(changed, before["model.transform.head"])
+
+
+# --- resuming -----------------------------------------------------------------------------------------------
+
+
+class Crash(Exception):  # noqa: N818 - stands for a kill
+    pass
+
+
+def crash_at(moment: int) -> Ticks:
+    def crash(step: int) -> None:
+        if step == moment:
+            raise Crash
+
+    return Ticks(crash)
+
+
+def test_a_resumed_run_is_the_run_that_never_stopped(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight, halved = tmp_path / "straight", tmp_path / "halved"
+    config = configuration(pictures, run={"checkpoint_seconds": 5.0, "validate_seconds": 1000.0})
+    with monkeypatch.context() as patch:
+        Ticks().install(patch)
+        train(config, straight, device="cpu")
+    with monkeypatch.context() as patch:
+        crash_at(8).install(patch)
+        with pytest.raises(Crash):
+            train(config, halved, device="cpu")
+    assert len(rows(halved, "train")) == 8
+    with (halved / "log.jsonl").open("a") as log:
+        log.write('{"step": 9, "sec')  # as a kill may leave it
+    torch.manual_seed(1234)  # nothing that happened in between may matter
+    with monkeypatch.context() as patch:
+        ticks = Ticks()
+        ticks.install(patch)
+        train(None, halved, resume=True, device="cpu")
+    assert ticks.now == 7  # from the checkpoint at step 5 to 12
+    assert rows(halved, "train") == rows(straight, "train")
+    assert rows(halved, "validation") == rows(straight, "validation")
+    mine, theirs = weights(halved), weights(straight)
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    assert rows(halved, "tables") == rows(straight, "tables")  # with the id of the model
+
+
+def test_a_longer_budget_goes_on_with_a_finished_run(pictures: Path, tmp_path: Path) -> None:
+    data = pictures
+    train(configuration(data, schedule={"steps": 3}), tmp_path, device="cpu", data=data)
+    train(configuration(data, schedule={"steps": 5}), tmp_path, resume=True, device="cpu")
+    assert [row["step"] for row in rows(tmp_path, "train")] == [1, 2, 3, 4, 5]
+
+
+def test_minutes_replace_steps_and_data_is_remembered(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        Ticks().install(patch)
+        train(configuration(pictures, data={"folder": ""}), tmp_path, data=pictures, minutes=0.05, device="cpu")
+    assert len(rows(tmp_path, "train")) == 3
+    stored = json.loads((tmp_path / "config.json").read_text())
+    assert (stored["schedule"]["minutes"], stored["schedule"]["steps"]) == (0.05, 0)
+    assert stored["data"]["folder"] == str(pictures.resolve())
+
+
+@pytest.mark.device
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize(("first", "second"), [("cpu", "cuda"), ("cuda", "cpu")])
+def test_a_run_goes_on_on_another_device(first: str, second: str, pictures: Path, tmp_path: Path) -> None:
+    train(configuration(pictures, schedule={"steps": 20}), tmp_path, device=first)
+    train(configuration(pictures, schedule={"steps": 30}), tmp_path, resume=True, device=second)
+    losses = [row["loss"] for row in rows(tmp_path, "train")]
+    assert len(losses) == 30
+    assert np.mean(losses[20:25]) < 1.5 * np.mean(losses[15:20])
+
+
+@pytest.mark.device
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_step_never_waits_for_the_gpu(name: str, pictures: Path, tmp_path: Path) -> None:
+    config = configuration(pictures, objective={"name": name, "params": TARGETS.get(name, {})})
+    trainer = Trainer(config, tmp_path, "cuda")
+    for _ in range(3):
+        trainer._train_step(1.0)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        trainer._train_step(1.0)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+# --- what cannot be done ------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_trained_is_a_config_error(pictures: Path, tmp_path: Path) -> None:
+    config = configuration(pictures)
+    with pytest.raises(ConfigError, match=r"unknown model.name 'tinny'; did you mean 'tiny'"):
+        train(configuration(pictures, model={"name": "tinny"}), tmp_path, device="cpu")
+    with pytest.raises(ConfigError, match=r"\[model\]: not a model configuration"):
+        model_config({"stages": [{"stride": 64}]})
+    with pytest.raises(ConfigError, match=r"there is no folder of pictures at .*nowhere; name one with --data"):
+        train(config, tmp_path, data=tmp_path / "nowhere", device="cpu")
+    with pytest.raises(ConfigError, match="no checkpoint in"):
+        train(None, tmp_path / "none", resume=True, device="cpu")
+    with pytest.raises(ConfigError, match="a configuration is needed"):
+        train(None, tmp_path, device="cpu")
+    with pytest.raises(ConfigError, match="unknown objective 'beta'"):
+        train(configuration(pictures, objective={"name": "beta"}), tmp_path, device="cpu")
+    assert not checkpoint.checkpoints(tmp_path)
+
+
+def test_a_run_is_not_overwritten_and_only_continued_as_what_it_is(pictures: Path, tmp_path: Path) -> None:
+    config = configuration(pictures, schedule={"steps": 1})
+    train(config, tmp_path, device="cpu")
+    with pytest.raises(ConfigError, match="holds a run already"):
+        train(config, tmp_path, device="cpu")
+    other = configuration(pictures, objective={"name": "geco", "params": {"mse": 1e-3}})
+    with pytest.raises(ConfigError, match="the checkpoint is of another model, objective or version"):
+        train(other, tmp_path, resume=True, device="cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_a_config_error(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no CUDA device: train with --device cpu"):
+        train(configuration(pictures), tmp_path, device="cuda")

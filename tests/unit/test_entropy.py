@@ -1,0 +1,595 @@
+"""Entropy coding: exact bytes, tables, escapes, refusals, and the door in front of constriction."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import constriction
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hvcodec import entropy
+from hvcodec.entropy import HISTOGRAM_REACH, SCALES, LayerDecoder, LayerEncoder, Tables, histogram
+from hvcodec.errors import CorruptError
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "golden"))
+import entropy_reader
+
+INT16 = np.int16
+UINT8 = np.uint8
+
+
+def hand_tables() -> Tables:
+    """Tables of whole numbers that no library computes: half widths 1..13, uneven counts."""
+    half_widths = 1 + np.arange(64) % 13
+    rows = []
+    for k in half_widths:
+        row = 3 + np.arange(2 * k + 2) * 7 % 23
+        row[k] += 65536 - row.sum()
+        rows.append(row)
+    return Tables(half_widths, np.concatenate(rows))
+
+
+def encode(tables: Tables, *passes: tuple[Any, Any]) -> bytes:
+    encoder = LayerEncoder(tables)
+    for symbols, scale_idx in passes:
+        encoder.encode(np.asarray(symbols, INT16), np.asarray(scale_idx, UINT8))
+    return encoder.chunk()
+
+
+def decode(tables: Tables, chunk: bytes, *passes: Any) -> list[NDArray[np.int16]]:
+    decoder = LayerDecoder(chunk, tables)
+    decoded = [decoder.decode(np.asarray(scale_idx, UINT8)) for scale_idx in passes]
+    decoder.finish()
+    return decoded
+
+
+def check_codec(tables: Tables, *passes: tuple[Any, Any]) -> bytes:
+    chunk = encode(tables, *passes)
+    decoded = decode(tables, chunk, *(scale_idx for _, scale_idx in passes))
+    for (symbols, _), found in zip(passes, decoded, strict=True):
+        assert found.dtype == INT16
+        np.testing.assert_array_equal(found, symbols)
+    return chunk
+
+
+def draw(tables: Tables, scale_idx: NDArray[np.uint8], seed: int) -> NDArray[np.int16]:
+    """Symbols as the tables expect them; an escape becomes K + 1."""
+    rng = np.random.default_rng(seed)
+    symbols = np.zeros(len(scale_idx), INT16)
+    for index in np.unique(scale_idx):
+        here = scale_idx == index
+        ends = np.cumsum(tables.table(index))
+        entries = np.searchsorted(ends, rng.integers(0, 65536, int(here.sum())), side="right")
+        symbols[here] = entries - tables.half_widths[index]
+    return symbols
+
+
+# --- exact bytes: an alarm when a dependency changes the format ------------------------------------
+
+PINNED: list[tuple[str, list[tuple[list[int], list[int]]], str]] = [
+    ("one symbol", [([1], [0])], "d7ff"),
+    ("one negative symbol", [([-1], [12])], "99fe"),
+    ("nearly certain", [([0, 0, 0, 1, 0, 0], [0] * 6)], "5b0001"),
+    (
+        "every kind of run",
+        [([2, -3, 0, 5, -1, 1, 0, 4], [25, 25, 3, 12, 0, 3, 63, 12])],
+        "15ff1249d4ff53c123ed",
+    ),
+    ("smallest escapes", [([2, -2, 0, 14, -14], [0, 0, 0, 12, 12])], "9c341b04f8ff54f538"),
+    (
+        "largest escapes",
+        [([32767, -32767, 32767, -32767], [0, 0, 12, 12])],
+        "fefff23ffdfffffffbfffcfffffffffff7ffffdf38",
+    ),
+    ("two passes", [([0, -1, 7], [5, 5, 20]), ([1, 0, -20], [20, 5, 5])], "d9ffbb117f5fda0a"),
+]
+
+
+@pytest.mark.parametrize(("passes", "expected"), [p[1:] for p in PINNED], ids=[p[0] for p in PINNED])
+def test_chunk_bytes_are_pinned(passes: list[tuple[list[int], list[int]]], expected: str) -> None:
+    chunk = check_codec(hand_tables(), *passes)
+    assert chunk.hex() == expected
+
+
+@pytest.mark.parametrize(("passes", "expected"), [p[1:] for p in PINNED], ids=[p[0] for p in PINNED])
+def test_a_decoder_written_from_the_document_agrees(passes: list[tuple[list[int], list[int]]], expected: str) -> None:
+    tables = hand_tables()
+    found = entropy_reader.decode(
+        bytes.fromhex(expected), tables.half_widths.tolist(), tables.counts.tolist(), [p[1] for p in passes]
+    )
+    assert found == [symbols for symbols, _ in passes]
+
+
+def test_the_example_of_the_document() -> None:
+    tables = Tables(np.ones(64, int), np.tile([8192, 49152, 4096, 4096], 64))
+    assert check_codec(tables, ([0, 1, -1, 0, -3, 0], [9, 4, 9, 4, 9, 9])).hex(" ") == "00 e0 f5 07"
+
+
+def test_the_document_s_decoder_agrees_across_blocks_and_escapes() -> None:
+    tables = Tables.logistic()
+    rng = np.random.default_rng(3)
+    scale_idx = [rng.integers(0, 20, n).astype(UINT8) for n in (entropy._BLOCK + 999, 1, 0, 5000)]
+    symbols = [draw(tables, indices, seed) for seed, indices in enumerate(scale_idx)]
+    symbols[0][::10_000] = rng.integers(-32767, 32768, len(symbols[0][::10_000]))
+    chunk = encode(tables, *zip(symbols, scale_idx, strict=True))
+    found = entropy_reader.decode(
+        chunk,
+        tables.half_widths.tolist(),
+        tables.counts.tolist(),
+        [indices.tolist() for indices in scale_idx],
+    )
+    assert found == [values.tolist() for values in symbols]
+
+
+@pytest.mark.parametrize("make", [hand_tables, Tables.gaussian])
+def test_cumulative_frequencies_are_256_times_the_counts(make: Callable[[], Tables]) -> None:
+    """Pushed on an empty stack, code z leaves its cumulative frequency as the state."""
+    tables = make()
+    for index in (0, 1, 12, 33, 63):
+        counts = tables.table(index)[entropy._coding_order(int(tables.half_widths[index]))]
+        starts = 256 * (np.cumsum(counts) - counts)
+        for code in range(1, len(counts)):
+            coder = constriction.stream.stack.AnsCoder()
+            coder.encode_reverse(np.array([code], np.int32), tables._models[index])
+            assert coder.get_compressed().tolist() == [starts[code]]
+
+
+# --- symbols ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("index", range(64))
+def test_every_table_codes_every_kind_of_symbol(index: int) -> None:
+    k = int(Tables.gaussian().half_widths[index])
+    symbols = [
+        0,
+        1,
+        -1,
+        k,
+        -k,
+        k + 1,
+        -k - 1,
+        k + 2,
+        -k - 2,
+        2 * k + 9,
+        5000,
+        32766,
+        32767,
+        -32766,
+        -32767,
+        0,
+    ]
+    check_codec(Tables.gaussian(), (symbols, [index] * len(symbols)))
+
+
+def test_zeros_take_no_byte() -> None:
+    rng = np.random.default_rng(0)
+    scale_idx = rng.integers(0, 64, 1000)
+    assert check_codec(Tables.gaussian(), ([0] * 1000, scale_idx), ([0] * 10, [63] * 10)) == b""
+
+
+def test_a_layer_without_symbols_takes_no_byte() -> None:
+    assert encode(Tables.gaussian()) == b""
+    assert check_codec(Tables.gaussian(), ([], [])) == b""
+
+
+def test_a_chunk_may_be_asked_for_twice_and_extended() -> None:
+    tables = hand_tables()
+    encoder = LayerEncoder(tables)
+    encoder.encode(np.array([3, -1], INT16), np.array([20, 20], UINT8))
+    assert encoder.chunk() == encoder.chunk() == encode(tables, ([3, -1], [20, 20]))
+    encoder.encode(np.array([1], INT16), np.array([7], UINT8))
+    assert encoder.chunk() == encode(tables, ([3, -1], [20, 20]), ([1], [7]))
+
+
+def test_views_with_strides_are_coded_like_copies() -> None:
+    tables = hand_tables()
+    symbols = np.arange(-20, 20, dtype=INT16)
+    scale_idx = np.arange(40, dtype=UINT8)
+    encoder = LayerEncoder(tables)
+    encoder.encode(symbols[::-2], scale_idx[::2])
+    assert encoder.chunk() == encode(tables, (symbols[::-2].copy(), scale_idx[::2].copy()))
+    found = LayerDecoder(encoder.chunk(), tables).decode(scale_idx[::2])
+    np.testing.assert_array_equal(found, symbols[::-2])
+
+
+def test_runs_end_at_the_border_of_a_block() -> None:
+    """One pass of more than a block, with runs that end exactly at its border."""
+    scale_idx = np.zeros(entropy._BLOCK + 3, UINT8)
+    scale_idx[entropy._BLOCK :] = [5, 0, 5]
+    symbols = np.zeros(len(scale_idx), INT16)
+    symbols[[0, entropy._BLOCK - 1, entropy._BLOCK, -1]] = [1, -1, 900, -900]
+    check_codec(Tables.gaussian(), (symbols, scale_idx))
+
+
+def test_a_large_layer_takes_its_information_and_three_bytes() -> None:
+    tables = Tables.gaussian()
+    scale_idx = np.random.default_rng(1).integers(0, 46, 300_000).astype(UINT8)
+    symbols = draw(tables, scale_idx, seed=2)
+    ideal_bytes = tables.information_bits(symbols, scale_idx) / 8
+    n_bytes = len(check_codec(tables, (symbols, scale_idx)))
+    assert ideal_bytes <= n_bytes <= 1.0001 * ideal_bytes + 4
+
+
+def test_nearly_certain_symbols_take_their_information() -> None:
+    """What the range coder cannot do: it takes 3 % more here."""
+    tables = Tables.gaussian()
+    scale_idx = np.zeros(4_000_000, UINT8)
+    symbols = np.zeros(len(scale_idx), INT16)
+    symbols[:: 1 << 14] = 1
+    ideal_bytes = tables.information_bits(symbols, scale_idx) / 8
+    assert ideal_bytes > 500
+    assert len(encode(tables, (symbols, scale_idx))) <= 1.001 * ideal_bytes + 4
+
+
+# --- refusals --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("symbols", "scale_idx", "error", "message"),
+    [
+        (np.array([-32768], INT16), np.array([0], UINT8), ValueError, "-32767..32767"),
+        (np.array([1], np.int32), np.array([0], UINT8), TypeError, "int16"),
+        ([1], np.array([0], UINT8), TypeError, "int16"),
+        (np.array([1], INT16), np.array([0], np.int64), TypeError, "uint8"),
+        (np.array([1], INT16), [0], TypeError, "uint8"),
+        (np.array([1], INT16), np.array([64], UINT8), ValueError, "below 64"),
+        (np.array([1, 2], INT16), np.array([0], UINT8), ValueError, r"\(2,\)"),
+        (np.array([[1]], INT16), np.array([[0]], UINT8), ValueError, "flat"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_coding(
+    symbols: Any, scale_idx: Any, error: type[Exception], message: str
+) -> None:
+    tables = hand_tables()
+    encoder = LayerEncoder(tables)
+    with pytest.raises(error, match=message):
+        encoder.encode(symbols, scale_idx)
+    with pytest.raises(error, match=message):
+        tables.information_bits(symbols, scale_idx)
+    with pytest.raises(error, match=message):
+        histogram(symbols, scale_idx)
+    assert encoder.chunk() == b""
+
+
+@pytest.mark.parametrize(
+    ("scale_idx", "error"),
+    [([0], TypeError), (np.array([64], UINT8), ValueError), (np.zeros((1, 1), UINT8), ValueError)],
+)
+def test_wrong_scale_indices_are_refused_by_the_decoder(scale_idx: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        LayerDecoder(b"", hand_tables()).decode(scale_idx)
+
+
+def test_a_chunk_must_be_bytes() -> None:
+    with pytest.raises(TypeError, match="bytes, not int"):
+        LayerDecoder(5, hand_tables())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("n_zeros", range(1, 6))
+def test_zero_bytes_at_the_end_are_refused(n_zeros: int) -> None:
+    chunk = encode(hand_tables(), ([3], [3]))
+    with pytest.raises(CorruptError, match="zero byte"):
+        LayerDecoder(chunk + bytes(n_zeros), hand_tables())
+
+
+def test_a_symbol_beyond_int16_is_refused() -> None:
+    """No encoder writes this: ESCAPE, then a code above 65534 (class 14, all bits set)."""
+    tables = hand_tables()
+    coder = constriction.stream.stack.AnsCoder()
+    coder.encode_reverse(np.array([(1 << 15) - 1], np.int32), entropy._UNIFORM, np.array([1 << 15], np.int32))
+    coder.encode_reverse(np.array([14], np.int32), entropy._CLASS_MODEL)
+    coder.encode_reverse(np.array([3], np.int32), tables._models[0])
+    first, *rest = coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")
+    assert first == 0
+    decoder = LayerDecoder(bytes(rest), tables)
+    with pytest.raises(CorruptError, match="beyond 32767"):
+        decoder.decode(np.array([0], UINT8))
+
+
+def test_finish_wants_all_symbols_and_no_more() -> None:
+    tables = Tables.gaussian()
+    scale_idx = np.full(50, 30, UINT8)
+    chunk = encode(tables, (draw(tables, scale_idx, seed=0), scale_idx))
+    with pytest.raises(CorruptError, match="does not end"):
+        decode(tables, chunk, scale_idx[:-1])
+    with pytest.raises(CorruptError, match="does not end"):
+        decode(hand_tables(), chunk, scale_idx)
+    with pytest.raises(CorruptError, match="does not end"):
+        decode(tables, chunk[:-4], scale_idx)
+
+
+def test_finish_notices_damage_and_desynchronisation() -> None:
+    """Almost always: the last symbols decoded have nothing after them that could go wrong."""
+    tables = Tables.gaussian()
+    scale_idx = np.random.default_rng(5).integers(15, 35, 500).astype(UINT8)
+    symbols = draw(tables, scale_idx, seed=5)
+    chunk = encode(tables, (symbols, scale_idx))
+
+    def silent(damaged: bytes, indices: NDArray[np.uint8]) -> bool:
+        try:
+            found = decode(tables, damaged, indices)[0]
+        except CorruptError:
+            return False
+        return not np.array_equal(found, symbols)
+
+    flips = [bytearray(chunk) for _ in range(8 * len(chunk))]
+    for bit, flipped in enumerate(flips):
+        flipped[bit // 8] ^= 1 << bit % 8
+    assert sum(silent(bytes(flipped), scale_idx) for flipped in flips) <= 0.02 * len(flips)
+    drifted = scale_idx + np.eye(500, dtype=UINT8)
+    assert sum(silent(chunk, indices) for indices in drifted) <= 0.02 * len(drifted)
+
+
+# --- the door --------------------------------------------------------------------------------------
+
+
+def raised_by(call: Callable[[], object]) -> BaseException:
+    try:
+        call()
+    except BaseException as err:
+        return err
+    raise AssertionError("constriction raised nothing")
+
+
+def constriction_errors() -> list[BaseException]:
+    """One of each kind that constriction raises."""
+    model, ans = constriction.stream.model, constriction.stream.stack.AnsCoder
+    words, symbol = np.array([1, 0], np.uint32), np.array([9], np.int32)
+    table = model.Categorical(np.array([1.0, 2.0]), perfect=False)
+    return [
+        raised_by(lambda: ans(words)),
+        raised_by(lambda: ans(words.astype(float))),
+        raised_by(lambda: ans().encode_reverse(symbol, table)),
+        raised_by(lambda: ans().decode(model.QuantizedGaussian(-5, 5, 0.0, -1.0))),
+        raised_by(lambda: ans().decode(model.Uniform(), symbol * 0)),
+    ]
+
+
+def test_constriction_raises_what_the_door_knows() -> None:
+    names = {type(err).__name__ for err in constriction_errors()}
+    assert names == {"ValueError", "TypeError", "KeyError", "PanicException"}
+
+
+class Raises:
+    """Stands in for a coder and raises one thing whatever is asked."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def is_empty(self) -> bool:
+        return False
+
+    def __getattr__(self, name: str) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [*constriction_errors(), AssertionError("x"), OverflowError("x")])
+def test_nothing_of_constriction_leaves_the_door(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = LayerDecoder(b"\1", hand_tables())
+    decoder._coder = Raises(error)
+    with pytest.raises(CorruptError, match="entropy coder failed") as caught:
+        decoder.decode(np.array([0], UINT8))
+    assert caught.value.__cause__ is error
+
+    monkeypatch.setattr(entropy, "_AnsCoder", lambda *_: Raises(error))
+    with pytest.raises(RuntimeError, match="entropy coder failed"):
+        encode(hand_tables(), ([1], [0]))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), MemoryError()])
+def test_interrupts_pass_the_door(error: BaseException) -> None:
+    decoder = LayerDecoder(b"\1", hand_tables())
+    decoder._coder = Raises(error)
+    with pytest.raises(type(error)) as caught:
+        decoder.decode(np.array([0], UINT8))
+    assert caught.value is error
+
+
+# --- tables ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [Tables.gaussian, Tables.logistic])
+def test_parametric_tables(make: Callable[[], Tables]) -> None:
+    tables = make()
+    assert len(tables.counts) == (2 * tables.half_widths + 2).sum()
+    for index, scale in enumerate(SCALES):
+        k = int(tables.half_widths[index])
+        assert k == min(max(1, np.ceil(6 * scale)), 1023)
+        counts = tables.table(index)
+        assert counts.sum() == 65536
+        assert counts.min() >= 1
+        assert (np.diff(counts[: k + 1]) >= -1).all()  # rises to 0 but for the rounding
+        assert np.abs(counts[:-1] - counts[-2::-1]).max() <= 1  # symmetric but for the rounding
+        if 1 < scale < 30:  # bins of width 1 add 1/12 to the variance
+            symbols = np.arange(-k, k + 1)
+            variance = (counts[:-1] * symbols**2).sum() / 65536
+            assert variance == pytest.approx(scale**2 + 1 / 12, rel=0.1)
+
+
+def test_logistic_tails_are_heavier() -> None:
+    index = 35  # a standard deviation of 8
+    gaussian, logistic = Tables.gaussian().table(index), Tables.logistic().table(index)
+    k = int(Tables.gaussian().half_widths[index])
+    assert logistic[k + 32] > 2 * gaussian[k + 32]
+    assert logistic[k] > gaussian[k]
+
+
+def valid_arrays() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    tables = hand_tables()
+    return tables.half_widths.copy(), tables.counts.copy()
+
+
+def bad_tables() -> list[tuple[Any, Any, str]]:
+    half_widths, counts = valid_arrays()
+    zero = counts.copy()
+    zero[:2] += np.array([-zero[0], zero[0]])
+    uneven = counts.copy()
+    uneven[5] += 1  # entry 1 of table 1
+    shifted = counts.copy()
+    shifted[[0, 5]] += [1, -1]
+    narrow, wide = half_widths.copy(), half_widths.copy()
+    narrow[7], wide[9] = 0, 1024
+    return [
+        (half_widths[:63], counts, "64 numbers"),
+        (half_widths.astype(float), counts, "half_widths are float64"),
+        (half_widths, counts.astype(np.float32), "counts are float32"),
+        (narrow, counts, "0..13"),
+        (wide, counts, "1..1024"),
+        (half_widths, counts[:-1], f"ask for {len(counts)} numbers"),
+        (half_widths, counts.reshape(2, -1), f"ask for {len(counts)} numbers"),
+        (half_widths, zero, "counts holds 0"),
+        (half_widths, uneven, "table 1 sums to 65537"),
+        (half_widths, shifted, "table 0 sums to 65537"),
+    ]
+
+
+@pytest.mark.parametrize(("half_widths", "counts", "message"), bad_tables())
+def test_bad_tables_are_refused(half_widths: Any, counts: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Tables(half_widths, counts)
+
+
+def test_tables_are_immutable_and_keep_no_caller_s_array() -> None:
+    half_widths, counts = valid_arrays()
+    tables = Tables(half_widths, counts)
+    counts[:] = 0
+    half_widths[:] = 0
+    assert tables.table(0).sum() == 65536
+    with pytest.raises(ValueError, match="read-only"):
+        tables.counts[0] = 1
+    with pytest.raises(AttributeError):
+        tables.counts = counts  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda tables: pickle.loads(pickle.dumps(tables))])
+def test_tables_can_be_copied(clone: Callable[[Tables], Tables]) -> None:
+    tables = hand_tables()
+    twin = clone(tables)
+    np.testing.assert_array_equal(twin.counts, tables.counts)
+    assert encode(twin, ([1, -2, 99], [4, 5, 6])) == encode(tables, ([1, -2, 99], [4, 5, 6]))
+
+
+def test_threads_share_tables() -> None:
+    tables = Tables.logistic()
+    scale_idx = np.random.default_rng(9).integers(0, 40, 50_000).astype(UINT8)
+    symbols = [draw(tables, scale_idx, seed) for seed in range(6)]
+    expected = [encode(tables, (values, scale_idx)) for values in symbols]
+    found: dict[int, list[bool]] = {}
+
+    def work(job: int) -> None:
+        chunk = encode(tables, (symbols[job], scale_idx))
+        back = decode(tables, chunk, scale_idx)[0]
+        found[job] = [chunk == expected[job], np.array_equal(back, symbols[job])]
+
+    threads = [threading.Thread(target=work, args=(job,)) for job in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {job: [True, True] for job in range(6)}
+
+
+def test_a_decoder_may_move_between_threads() -> None:
+    tables = hand_tables()
+    decoder = LayerDecoder(encode(tables, ([1, -2], [4, 5])), tables)
+    found: list[NDArray[np.int16]] = []
+    thread = threading.Thread(target=lambda: found.append(decoder.decode(np.array([4, 5], UINT8))))
+    thread.start()
+    thread.join()
+    decoder.finish()
+    assert found[0].tolist() == [1, -2]
+
+
+# --- fitting and measuring -------------------------------------------------------------------------
+
+
+def test_histogram_counts_symbols_by_scale_index() -> None:
+    symbols = np.array([0, 0, -1, 1024, 1023, 30_000, -30_000, 0], INT16)
+    scale_idx = np.array([0, 0, 0, 7, 7, 7, 63, 63], UINT8)
+    counts = histogram(symbols, scale_idx)
+    assert counts.shape == (64, 2 * HISTOGRAM_REACH + 1)
+    assert counts.sum() == 8
+    assert counts[0, HISTOGRAM_REACH] == 2
+    assert counts[0, HISTOGRAM_REACH - 1] == 1
+    assert counts[7, -1] == 2
+    assert counts[7, -2] == 1
+    assert counts[63, 0] == 1
+    assert counts[63, HISTOGRAM_REACH] == 1
+
+
+def test_fitted_tables_follow_the_data_and_fall_back_on_the_prior() -> None:
+    prior = Tables.gaussian()
+    counts = np.zeros((64, 2 * HISTOGRAM_REACH + 1), np.int64)
+    k = int(prior.half_widths[30])
+    counts[30, HISTOGRAM_REACH - 3 : HISTOGRAM_REACH + 4] = 1_000_000  # flat where a bell was expected
+    counts[30, [0, -1]] = 500_000  # and one eighth of the symbols escapes
+    fitted = Tables.fit(counts, prior=prior)
+    np.testing.assert_allclose(fitted.table(30)[k - 3 : k + 4], 65536 / 8, rtol=0.01)
+    assert fitted.table(30)[-1] == pytest.approx(65536 / 8, rel=0.01)
+    np.testing.assert_array_equal(fitted.half_widths, prior.half_widths)
+    for index in (0, 29, 31, 63):
+        np.testing.assert_array_equal(fitted.table(index), prior.table(index))
+
+
+def test_fitted_tables_take_fewer_bits_than_parametric_ones() -> None:
+    rng = np.random.default_rng(4)
+    scale_idx = rng.integers(10, 40, 200_000).astype(UINT8)
+    symbols = np.rint(rng.laplace(0, SCALES[scale_idx] / np.sqrt(2))).astype(INT16)
+    train, test = slice(0, 150_000), slice(150_000, None)
+    fitted = Tables.fit(histogram(symbols[train], scale_idx[train]))
+    bits = [t.information_bits(symbols[test], scale_idx[test]) for t in (Tables.gaussian(), Tables.logistic(), fitted)]
+    assert bits[2] < bits[1] < bits[0]
+
+
+def test_one_outlier_does_not_spoil_a_rare_table() -> None:
+    counts = histogram(np.array([9], INT16), np.array([20], UINT8))
+    table = Tables.fit(counts).table(20)
+    assert table[-1] < 65536 * 0.1
+    assert table[:-1].argmax() == Tables.logistic().half_widths[20]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda counts: counts[:, :-1], "shape"),
+        (lambda counts: counts - 1, "not negative"),
+        (lambda counts: counts * np.nan, "finite"),
+    ],
+)
+def test_bad_histograms_are_refused(change: Callable[[Any], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Tables.fit(change(np.zeros((64, 2 * HISTOGRAM_REACH + 1))))
+
+
+def test_a_fit_needs_a_prior_of_some_weight() -> None:
+    with pytest.raises(ValueError, match="weight"):
+        Tables.fit(np.zeros((64, 2 * HISTOGRAM_REACH + 1)), weight=0)
+
+
+def test_counts_are_rounded_by_largest_remainder() -> None:
+    assert entropy._quantize(np.array([1.0, 1.0, 1.0])).tolist() == [21846, 21845, 21845]
+    assert entropy._quantize(np.array([0.0, 3.0, 1.0, 0.0])).tolist() == [1, 49151, 16383, 1]
+    assert entropy._quantize(np.array([1e-300, 1e300])).tolist() == [1, 65535]
+
+
+def test_information_of_known_symbols() -> None:
+    tables = hand_tables()
+    row = tables.table(0)  # symbols -1, 0, 1, ESCAPE
+    bits = 16 - np.log2(row)
+
+    def measure(*symbols: int) -> float:
+        return tables.information_bits(np.array(symbols, INT16), np.zeros(len(symbols), UINT8))
+
+    assert measure() == 0
+    assert measure(0) == pytest.approx(bits[1])
+    assert measure(-1, 1, 1) == pytest.approx(bits[0] + 2 * bits[2])
+    assert measure(2) == pytest.approx(bits[3] + 1 + 1)  # class 0, one bit
+    assert measure(-32767) == pytest.approx(bits[3] + 14 + 15)  # class 14, 15 bits
