@@ -22,23 +22,6 @@ class Modules(nn.ModuleList, Generic[M]):
         return cast("M", self[index])
 
 
-class _Round(torch.autograd.Function):
-    # x + (round(x) - x).detach() is not round(x) in float32, so the forward pass is round itself.
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return torch.round(x)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return grads[0]
-
-
-def round_ste(x: Tensor) -> Tensor:
-    """Round to the nearest integer; the gradient passes straight through."""
-    result: Tensor = _Round.apply(x)  # type: ignore[no-untyped-call]
-    return result
-
-
 class _Replace(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, value: Tensor) -> Tensor:
@@ -51,8 +34,19 @@ class _Replace(torch.autograd.Function):
 
 def straight_through(x: Tensor, value: Tensor) -> Tensor:
     """`value`, with the gradient of x."""
+    # x + (value - x).detach() is not value in float32, so the forward pass is the value itself.
     result: Tensor = _Replace.apply(x, value)  # type: ignore[no-untyped-call]
     return result
+
+
+def round_ste(x: Tensor) -> Tensor:
+    """Round to the nearest integer; the gradient passes straight through."""
+    return straight_through(x, torch.round(x))
+
+
+def floor_ste(x: Tensor) -> Tensor:
+    """Round down; the gradient passes straight through."""
+    return straight_through(x, torch.floor(x))
 
 
 class Block(nn.Module):

@@ -134,7 +134,7 @@ class Layer:
 
 
 def default_config() -> ModelConfig:
-    """The structure of the default model (docs/decisions/ says how it was chosen)."""
+    """The structure of the default model (a first layout: not yet compared with others at equal time)."""
     return ModelConfig(
         stages=(
             Stage(64, 192, 1, 32, 1, 0, 1, 4, 64),

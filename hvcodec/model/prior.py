@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from hvcodec.errors import ModelError
 
-from .blocks import Modules, round_ste
+from .blocks import Modules, floor_ste, round_ste
 from .config import RHO_LEVELS, SCALE_COUNT, ModelConfig
 
 ACTIVATION_MAX = 255
@@ -36,22 +36,7 @@ EXACT_LIMIT = 1 << 24
 def requantize(y: Tensor, shift: int = WEIGHT_SHIFT) -> Tensor:
     """Sums back to activations: divide by a power of two, round half up, clamp to 0..255. Exact."""
     scaled = y * 2.0**-shift
-    return round_down_ste(scaled + 0.5).clamp(0, ACTIVATION_MAX)
-
-
-class _Floor(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: object, x: Tensor) -> Tensor:
-        return torch.floor(x)
-
-    @staticmethod
-    def backward(ctx: object, *grads: Tensor) -> Tensor:
-        return grads[0]
-
-
-def round_down_ste(x: Tensor) -> Tensor:
-    result: Tensor = _Floor.apply(x)  # type: ignore[no-untyped-call]
-    return result
+    return floor_ste(scaled + 0.5).clamp(0, ACTIVATION_MAX)
 
 
 def magnitudes(k: Tensor) -> Tensor:
