@@ -137,11 +137,11 @@ def default_config() -> ModelConfig:
     """The structure of the default model (a first layout: not yet compared with others at equal time)."""
     return ModelConfig(
         stages=(
-            Stage(64, 192, 1, 32, 1, 0, 1, 4, 64),
-            Stage(32, 192, 2, 32, 1, 1, 1, 4, 64),
-            Stage(16, 192, 3, 64, 2, 1, 1, 4, 96),
-            Stage(8, 128, 3, 16, 2, 1, 1, 4, 64),
-            Stage(4, 64, 1, 16, 1, 1, 1, 4, 48),
+            Stage(64, 192, 1, 32, 1, 0, 1, 1, 64),
+            Stage(32, 192, 2, 32, 1, 1, 1, 1, 64),
+            Stage(16, 192, 3, 64, 2, 1, 1, 1, 96),
+            Stage(8, 128, 3, 16, 2, 1, 1, 1, 64),
+            Stage(4, 64, 1, 16, 1, 1, 1, 1, 48),
         )
     )
 

@@ -57,7 +57,9 @@ class DataConfig:
 class OptimizerConfig:
     """Steps of the weights."""
 
-    name: str = "adamw"
+    name: str = "adamw"  # muon: for the matrices of the blocks, AdamW for the rest
+    momentum: float = 0.95  # of Muon
+    muon_ratio: float = 1.0  # its learning rate, against that of the blocks' other parameters
     learning_rate: float = 2e-3
     beta1: float = 0.9
     beta2: float = 0.98
@@ -69,12 +71,12 @@ class OptimizerConfig:
     ema: float = 0.999  # memory of the averaged weights, for each step
 
     def __post_init__(self) -> None:
-        _require("optimizer.name", self.name, self.name == "adamw", "be adamw")
+        _require("optimizer.name", self.name, self.name in {"adamw", "muon"}, "be adamw or muon")
         _require("optimizer.learning_rate", self.learning_rate, self.learning_rate > 0, "be positive")
-        for name in ("ladder_ratio", "prior_ratio", "tables_ratio"):
+        for name in ("muon_ratio", "ladder_ratio", "prior_ratio", "tables_ratio"):
             value = getattr(self, name)
             _require(f"optimizer.{name}", value, value >= 0, "not be negative")
-        for name in ("beta1", "beta2", "ema"):
+        for name in ("momentum", "beta1", "beta2", "ema"):
             value = getattr(self, name)
             _require(f"optimizer.{name}", value, 0 <= value < 1, "lie in 0..1, below 1")
         _require("optimizer.weight_decay", self.weight_decay, self.weight_decay >= 0, "not be negative")
@@ -128,6 +130,8 @@ class RunConfig:
     validate_seconds: float = 600.0
     validation_crops: int = 64
     log_steps: int = 10
+    start: str = ""  # a model, by name or path, to go on from; without one, the linear codec
+    settle: bool = False  # a last phase: symbols as the encoder chooses them, and steps that stay as they are
 
     def __post_init__(self) -> None:
         _require("run.seed", self.seed, 0 <= self.seed < 2**63, "lie in 0..2^63, below that")

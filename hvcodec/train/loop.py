@@ -39,6 +39,7 @@ from .config import TrainConfig, nearest, parse
 from .data import Cache, Crops, pack
 from .draws import generator
 from .forward import forward
+from .graft import graft
 from .journal import Journal, Show
 from .ladder import start_ladder
 from .objective import Objective, across_ranks
@@ -58,13 +59,13 @@ clock = time.monotonic
 class Step(nn.Module):
     """Model and objective as one module, so that distributed training sees every parameter."""
 
-    def __init__(self, model: Model, objective: Objective, noise: torch.Generator) -> None:
+    def __init__(self, model: Model, objective: Objective, noise: torch.Generator, *, settle: bool = False) -> None:
         super().__init__()
-        self.model, self.objective, self.noise = model, objective, noise
+        self.model, self.objective, self.noise, self.settle = model, objective, noise, settle
 
     def forward(self, pixels: Tensor, rho: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(loss to minimise, the objective's loss, distortion (N,), rates (N, groups))."""
-        out = forward(self.model, pixels, rho, self.noise)
+        out = forward(self.model, pixels, rho, self.noise, cheaply=self.settle)
         distortion = self.objective.distortion(pixels, out.reconstruction)
         objective = self.objective.loss(distortion, out.noisy_rates, rho)
         # The prior shares no parameter with the objective's loss, so the sum weighs nothing against anything.
@@ -119,8 +120,13 @@ class Trainer:
         self.samples = self._crops(cache, HOST_BATCH)
         if state is None:
             start_ladder(model, self._sample(LADDER_STEP, LADDER_CROPS) - 0.5)
+            if run.start:
+                graft(model, run.start)
         model = channels_last(model.to(self.device))
-        self.step_module = Step(model, objective.to(self.device), torch.Generator(self.device))
+        if run.settle:
+            for latent in model.transform.latents():
+                latent.freeze_gains()
+        self.step_module = Step(model, objective.to(self.device), torch.Generator(self.device), settle=run.settle)
         self.wrapped: nn.Module = self.step_module
         if self.world > 1:  # which gives all ranks the weights of the first
             self.wrapped = DistributedDataParallel(self.step_module)

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from hvcodec.errors import ConfigError
-from hvcodec.model.config import lambda_of
+from hvcodec.model.config import RHO_LEVELS, lambda_of
 from hvcodec.train.config import nearest
 from hvcodec.train.objective import Objective
 from hvcodec.train.rho import FixedRho, RhoSampler, lambdas
@@ -86,10 +86,12 @@ class PerLayerBeta(Objective):
         reference: Sequence[int] | None = None,
         together: float = 0.5,
         spread: float = 8.0,
+        rare_from: int = RHO_LEVELS,
         balance: float = 0.0,
     ) -> None:
         super().__init__()
-        self.rho, self.balance = RhoSampler(groups, seed, together=together, spread=spread), balance
+        self.rho = RhoSampler(groups, seed, together=together, spread=spread, rare_from=rare_from)
+        self.balance = balance
         # Of the five groups of the default model those of stride 16 and 8 spend most of the bits.
         default = (2, 3) if groups == 5 else range(groups)
         self.reference = list(default if reference is None else reference)

@@ -1,4 +1,4 @@
-"""Steps of the weights: AdamW in four groups, clipping, skipped steps, and the moving average."""
+"""Steps of the weights: AdamW in four groups or Muon beside it, clipping, skipped steps, and the moving average."""
 
 from __future__ import annotations
 
@@ -8,19 +8,27 @@ import torch
 from torch import Tensor, nn
 
 from .config import OptimizerConfig
+from .muon import Muon
 
 LADDER = ("stem", "head", "start", "down", "up", "analysis", "synthesis")
 """Parameters of the linear codec that training starts from: good already, and large steps would break it."""
 
+MATRICES = ("spatial.weight", "expand.weight", "project.weight", "modulate.weight")
+"""Parameters of the float blocks that Muon moves, if it is chosen."""
+
 
 class Optimizer:
-    """AdamW over the parameters of a training step; never waits for the device."""
+    """AdamW over the parameters of a training step, or Muon for the blocks' matrices; never waits for the device."""
 
     def __init__(self, module: nn.Module, config: OptimizerConfig) -> None:
         self.config = config
         groups: dict[str, list[nn.Parameter]] = {"blocks": [], "ladder": [], "prior": [], "tables": []}
+        matrices: list[nn.Parameter] = []
         for name, parameter in module.named_parameters():
-            groups[_group(name)].append(parameter)
+            if config.name == "muon" and name.endswith(MATRICES):
+                matrices.append(parameter)
+            else:
+                groups[_group(name)].append(parameter)
         ratios = {
             "blocks": 1.0,
             "ladder": config.ladder_ratio,
@@ -28,7 +36,7 @@ class Optimizer:
             "tables": config.tables_ratio,
         }
         # The prior has a loss of its own, so it is clipped on its own.
-        self.clipped = [groups["blocks"] + groups["ladder"], groups["prior"] + groups["tables"]]
+        self.clipped = [groups["blocks"] + groups["ladder"] + matrices, groups["prior"] + groups["tables"]]
         self.rates = [config.learning_rate * ratios[name] for name in groups]
         self.adam = torch.optim.AdamW(
             [{"params": parameters, "lr": rate} for parameters, rate in zip(groups.values(), self.rates, strict=True)],
@@ -36,6 +44,7 @@ class Optimizer:
             weight_decay=config.weight_decay,
             fused=True,
         )
+        self.muon = Muon(matrices, config.momentum) if matrices else None
         device = next(module.parameters()).device
         self.skipped = torch.zeros((), device=device)
 
@@ -50,6 +59,10 @@ class Optimizer:
         # The fused kernel looks at this tensor on the device and leaves everything as it was if it is set.
         self.adam.found_inf = bad  # type: ignore[attr-defined]
         self.adam.step()
+        if self.muon is not None:
+            self.muon.step(self.config.learning_rate * self.config.muon_ratio * rate_factor, bad)
+            for parameter in self.muon.parameters:
+                parameter.grad = None
         self.adam.zero_grad(set_to_none=True)
         return norm
 
@@ -60,7 +73,8 @@ class Optimizer:
         torch._foreach_lerp_(average, weights, 1 - memory)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"adam": self.adam.state_dict(), "skipped": self.skipped}
+        state = {"adam": self.adam.state_dict(), "skipped": self.skipped}
+        return state if self.muon is None else {**state, "muon": self.muon.state_dict()}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -71,6 +85,8 @@ class Optimizer:
         for parameter, moments in self.adam.state.items():
             for name in ("exp_avg", "exp_avg_sq"):
                 moments[name] = torch.empty_like(parameter).copy_(moments[name])
+        if self.muon is not None:
+            self.muon.load_state_dict(state["muon"])
         self.skipped.copy_(state["skipped"])
 
 

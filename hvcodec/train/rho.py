@@ -41,14 +41,24 @@ class FixedRho:
 
 
 class RhoSampler:
-    """Random levels: a base uniform over all levels; half the pictures spread their groups around it."""
+    """Random levels: a base over all levels; the groups of some pictures spread around it.
 
-    def __init__(self, groups: int, seed: int, *, together: float = 0.5, spread: float = SPREAD) -> None:
+    `together` is the share of the others. Levels from `rare_from` on, where pictures are nearly perfect, are
+    drawn a third as often as those below.
+    """
+
+    def __init__(
+        self, groups: int, seed: int, *, together: float = 0.5, spread: float = SPREAD, rare_from: int = RHO_LEVELS
+    ) -> None:
+        if not 0 <= rare_from <= RHO_LEVELS:
+            raise ValueError(f"rare_from must lie in 0..{RHO_LEVELS}, not {rare_from}")
         self.groups, self.seed, self.together, self.spread = groups, seed, together, spread
+        # Each common level three times, so that a uniform draw from the list is what is wanted.
+        self._bases = np.array([level for level in range(RHO_LEVELS) for _ in range(3 if level < rare_from else 1)])
 
     def at(self, step: int, batch: int, device: torch.device | str = "cpu", *, rank: int = 0, world: int = 1) -> Tensor:
         draws, whole = generator(self.seed, "rho", step), batch * world
-        base = draws.integers(0, RHO_LEVELS, (whole, 1))
+        base = self._bases[draws.integers(0, len(self._bases), (whole, 1))]
         apart = draws.random((whole, 1)) >= self.together
         offsets = np.rint(draws.normal(0, self.spread, (whole, self.groups))).astype(np.int64)
         rho = np.clip(base + apart * offsets, 0, RHO_LEVELS - 1)

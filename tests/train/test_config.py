@@ -88,7 +88,7 @@ def test_everything_has_a_default() -> None:
         ({"data": {"colour": float("nan")}}, "data.colour must be a finite number"),
         ({"data": {"smallest_scale": 0.0}}, "data.smallest_scale must lie in 0..1, above 0; it is 0.0"),
         ({"optimizer": {"learning_rate": 0.0}}, "optimizer.learning_rate must be positive"),
-        ({"optimizer": {"name": "muon"}}, "optimizer.name must be adamw; it is muon"),
+        ({"optimizer": {"name": "sgd"}}, "optimizer.name must be adamw or muon; it is sgd"),
         ({"optimizer": {"ema": 1.0}}, "optimizer.ema must lie in 0..1, below 1"),
         ({"schedule": {"minutes": -1}}, "schedule.minutes must be positive"),
         ({"run": {"crop": 100}}, "run.crop must be a multiple of 64"),

@@ -1,0 +1,83 @@
+"""Beginning a run with the weights of a finished model: the same codec, also in a wider structure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from runs import configuration, shorten, write_pictures
+
+from hvcodec.entropy import Tables
+from hvcodec.errors import ConfigError
+from hvcodec.model import Model, ModelConfig, tiny_config
+from hvcodec.model.weights import load_weights, save_weights
+from hvcodec.train import loop
+from hvcodec.train.forward import forward
+from hvcodec.train.graft import graft
+from hvcodec.train.loop import Trainer
+
+
+def grouped(groups: int) -> ModelConfig:
+    return ModelConfig(tuple(replace(stage, groups=groups) for stage in tiny_config().stages), rho_width=8)
+
+
+def shaken(config: ModelConfig) -> Model:
+    """A model in which every weight counts: as it starts, blocks do nothing."""
+    torch.manual_seed(5)
+    model = Model(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    path = tmp_path / "finished.safetensors"
+    save_weights(path, shaken(grouped(4)), Tables.logistic())
+    return path
+
+
+@pytest.mark.parametrize("groups", [4, 1])
+def test_the_new_model_codes_as_the_old_one(groups: int, finished: Path) -> None:
+    model = Model(grouped(groups))
+    graft(model, str(finished))
+    pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    rho = torch.tensor([[7] * 5, [35, 30, 40, 20, 49]])  # at knots of the tables and between them
+    with torch.no_grad():
+        new, old = forward(model, pixels, rho), forward(load_weights(finished).model, pixels, rho)
+    assert torch.allclose(new.reconstruction, old.reconstruction, atol=1e-4)
+    assert torch.allclose(new.rates, old.rates, rtol=1e-3)
+
+
+def test_another_structure_is_refused(finished: Path) -> None:
+    stages = tuple(replace(stage, width=stage.width + 16) for stage in grouped(1).stages)
+    with pytest.raises(ConfigError, match="in the weights and"):
+        graft(Model(ModelConfig(stages, rho_width=8)), str(finished))
+    fewer = tuple(replace(stage, layers=1) for stage in grouped(1).stages)
+    with pytest.raises(ConfigError, match="has no"):
+        graft(Model(ModelConfig(fewer, rho_width=8)), str(finished))
+
+
+def test_a_last_phase_leaves_the_steps_alone(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LADDER_CROPS", "TABLE_CROPS"):
+        monkeypatch.setattr(loop, name, getattr(loop, name))
+    monkeypatch.setattr(loop.plots, "plot", loop.plots.plot)
+    shorten()
+    pictures = write_pictures(tmp_path / "pictures")
+    stages = [{**vars(stage)} for stage in grouped(4).stages]
+    config = configuration(pictures, run={"settle": True, "start": str(finished)})
+    config = replace(config, model={"stages": stages, "rho_width": 8})
+    trainer = Trainer(config, tmp_path / "run", "cpu")
+    latents = list(trainer.step_module.model.transform.latents())
+    rho = torch.full((1, 5), 30.0)
+    embedding = torch.ones(1, 8)
+    before = [latent.steps(rho, embedding) for latent in latents]
+    for _ in range(3):
+        trainer._train_step(1.0)
+    after = [latent.steps(rho, embedding) for latent in latents]
+    for old, new in zip(before, after, strict=True):
+        assert torch.equal(old.gain, new.gain)
+    assert any(not torch.equal(old.inward, new.inward) for old, new in zip(before, after, strict=True))
