@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 SHARED ?= ../shared
+# CompressAI needs numpy < 2 and torchvision, which does not import beside a torch built for the processor alone.
+VENV_COMPRESSAI ?= .venv-compressai
+BIN_COMPRESSAI = $(VENV_COMPRESSAI)/bin
 
 .PHONY: help demo test check bench docs-figures test-compressai wheel clean
 
@@ -30,6 +33,15 @@ check: $(VENV)/.dev  ## formatting, lint, types
 test: check  ## all checks and tests
 	$(BIN)/python -m pytest
 
+$(VENV_COMPRESSAI)/.installed: pyproject.toml constraints-compressai.txt
+	test -x $(BIN_COMPRESSAI)/python || $(PYTHON) -m venv $(VENV_COMPRESSAI)
+	$(BIN_COMPRESSAI)/pip install --quiet --disable-pip-version-check -c constraints-compressai.txt \
+		-e '.[compressai]' pytest hypothesis
+	touch $@
+
+test-compressai: $(VENV_COMPRESSAI)/.installed  ## tests of the CompressAI bridge, in an environment of its own (Linux)
+	$(BIN_COMPRESSAI)/python -m pytest tests/compressai
+
 bench: $(VENV)/.dev  ## curves and report on the Kodak pictures of $(SHARED) (resumes where it stopped)
 	$(BIN)/python -m hvcodec_benchmarks all --images $(SHARED)/kodak
 
@@ -40,4 +52,4 @@ wheel: $(VENV)/.dev  ## build a wheel into dist/
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:  ## remove the environment and everything generated
-	rm -rf $(VENV) build dist demo *.egg-info
+	rm -rf $(VENV) $(VENV_COMPRESSAI) build dist demo *.egg-info

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hvcodec import files
+
 from . import anchors, curves, paths, store, wipe
 from .codecs import Codec, Unavailable
 from .environment import environment
@@ -30,6 +32,7 @@ SCRIPTS = (
 SHOWN_FIRST = ("jpeg-420", "webp-m6", "avif-s4-psnr", "jxl-e7", "published/vtm-18.0")
 REFERENCES = ("published/vtm-18.0", "avif-s4-psnr", "avif-s4", "webp-m6")
 WIPE = ("hvcodec-psnr", "hvcodec-perceptual", "jpeg-420", "webp-m6", "avif-s4", "jxl-e7")
+TITLE = "<title>hvcodec measured</title>"
 STUDIES = ("allocation", "plane", "speed", "stages", "calibration")
 
 
@@ -42,14 +45,22 @@ def write_report(
     reporter: Reporter,
 ) -> Path:
     """Write the page for the results in `folder`; the pictures of its wipe are coded now or cached."""
-    chosen = wipe_codecs(codecs)
+    # One that failed on a picture would fail on it here too, and the page with everything else would be lost.
+    failed = {document["codec"] for document in store.read_codecs(folder) if document["failures"]}
+    chosen = [codec for codec in wipe_codecs(codecs) if codec.name not in failed]
     with reporter.bar("Pictures at equal bytes", min(len(samples), wipe.MAX_PICTURES) * len(chosen)) as tick:
         gallery = wipe.collect(samples, chosen, folder, tick)
     data = page_data(folder, unavailable)
     data["wipe"] = {"targets": list(wipe.TARGETS_BPP), "pictures": gallery}
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(render(data), encoding="utf-8")
+    files.write_whole(target, render(data).encode())
     return target
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a page that was written here, which may be written anew."""
+    with path.open("rb") as file:
+        return TITLE.encode() in file.read(1000)
 
 
 def wipe_codecs(codecs: Sequence[Codec]) -> list[Codec]:

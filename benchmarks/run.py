@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+from PIL.Image import DecompressionBombError
+
+from hvcodec import ImageError
 
 from . import allocation, calibration, paths, rate_distortion_plane, rd, store
 from .cache import RowCache
-from .codecs import Codec, Unavailable, catalogue
+from .codecs import Codec, Entry, Unavailable, catalogue
 from .fingerprint import digest
 from .pictures import Sample, find, set_name, spread
 from .progress import Reporter
@@ -22,32 +26,49 @@ def bench(
     codecs: Sequence[str] | None = None,
     report: str | Path = "hvcodec-bench.html",
     *,
+    keep: str | Path | None = None,
     reporter: Reporter | None = None,
 ) -> Path:
     """Measure pictures with hvcodec and other codecs and write the report page; returns its path.
 
     `images` are files and folders, `codecs` names of `catalogue()` or their beginnings (`hvcodec`, `avif`);
-    by default a quick selection. What was measured before is not measured again.
-    Raises FileNotFoundError or ValueError for places without pictures, ValueError for a codec not known.
+    by default a quick selection. Measurements are kept in the folder `keep`, by default the user's cache, and
+    what was measured before is not measured again.
+    Raises FileNotFoundError or ValueError for places without pictures, ValueError for a codec not known,
+    ImageError for a picture that cannot be read.
     """
     reporter = reporter or Reporter()
     places = [Path(image) for image in images]
     samples = find(places)
-    chosen, unavailable = choose(codecs or QUICK)
-    # Loose pictures of one call are a set of their own: results of other pictures must not mix with them.
-    folder = paths.user_cache() / "results" / set_digest(samples) / set_name(places)
-    curves(samples, chosen, folder, reporter)
-    return page(samples, folder, Path(report), chosen, unavailable, reporter)
+    chosen, unavailable = choose(codecs or ())
+    with paths.kept_in(paths.user_cache() if keep is None else Path(keep)):
+        # Loose pictures of one call are a set of their own: results of other pictures must not mix with them.
+        folder = paths.results_dir() / set_digest(samples) / set_name(places)
+        curves(samples, chosen, folder, reporter)
+        return page(samples, folder, Path(report), chosen, unavailable, reporter)
 
 
 def set_digest(samples: Sequence[Sample]) -> str:
-    """Names a set of pictures by its pixels."""
-    return digest("".join(sample.digest for sample in samples).encode())
+    """Names a set of pictures by its pixels; ImageError for one that cannot be read."""
+    return digest("".join(map(_pixel_digest, samples)).encode())
+
+
+def _pixel_digest(sample: Sample) -> str:
+    try:
+        return sample.digest
+    except (OSError, SyntaxError, ValueError, DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the file system; Pillow's own have no number
+        raise ImageError(f"{sample.path}: Pillow cannot read this picture: leave it out, or save it as PNG") from error
 
 
 def choose(names: Sequence[str]) -> tuple[list[Codec], list[Unavailable]]:
-    """The codecs named (a name's beginning is enough) that can run here, and those that cannot."""
+    """The codecs named (a name's beginning is enough) that can run here, and those that cannot.
+
+    No name at all stands for a quick selection.
+    """
     everything = catalogue()
+    names = names or _quick(everything)
     for name in names:
         if not any(known.startswith(name) for known in everything):
             raise ValueError(f"no codec is called {name}; known: {', '.join(everything)}")
@@ -56,6 +77,12 @@ def choose(names: Sequence[str]) -> tuple[list[Codec], list[Unavailable]]:
         [entry for entry in entries if not isinstance(entry, Unavailable)],
         [entry for entry in entries if isinstance(entry, Unavailable)],
     )
+
+
+def _quick(everything: Mapping[str, Entry]) -> Sequence[str]:
+    """The quick selection, with equal rates for a model that has no profile of it."""
+    own = [everything[name] for name in QUICK if name.startswith("hvcodec")]
+    return (SURFACE_CODEC, *QUICK) if all(isinstance(entry, Unavailable) for entry in own) else QUICK
 
 
 def cache_of(folder: Path, name: str) -> RowCache:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,6 +27,13 @@ if TYPE_CHECKING:
 @click.argument("inputs", nargs=-1, required=True, metavar="IN...")
 @click.option("-o", "--output", metavar="OUT", help="File, folder, or - for standard output.")
 @rate_options
+@click.option(
+    "--effort",
+    type=click.IntRange(0, 9),
+    default=1,
+    show_default=True,
+    help="Smaller files for more time; from 2 on, Ctrl-C keeps the best so far.",
+)
 @click.option("--digests", is_flag=True, help="Let decoders notice a machine that computes differently.")
 @click.option("--verify", is_flag=True, help="Decode the bytes and compare before they are written.")
 @click.option("--force", is_flag=True, help="Replace outputs that exist.")
@@ -31,6 +43,7 @@ def compress(
     inputs: tuple[str, ...],
     output: str | None,
     spend: Spend,
+    effort: int,
     digests: bool,
     verify: bool,
     force: bool,
@@ -44,14 +57,15 @@ def compress(
     """
     jobs = plan(inputs, output, accept=PICTURE_SUFFIXES, suffix=HVC_SUFFIX, as_json=report.as_json)
     codec = engine.codec()
-    settings = {**spend.settings(codec), "digests": digests}
+    settings = {**spend.settings(codec), "effort": effort, "digests": digests}
 
     def work(job: Job) -> dict[str, Any]:
         from hvcodec import image
 
         picture = image.read(job.read() if job.source is None else job.source)
         start = time.perf_counter()
-        encoded = usage(lambda: codec.compress(picture, **settings))
+        with _refining(report, is_shown=effort > 1 and len(jobs) == 1) as go_on:
+            encoded = usage(lambda: codec.compress(picture, **settings, go_on=go_on))
         time_s = time.perf_counter() - start
         if verify:
             _verify(codec, encoded)
@@ -60,6 +74,33 @@ def compress(
         return {**fields, **_tell(report, job, encoded, fields, settings.get("target"))}
 
     run(jobs, work, report, force=force)
+
+
+@contextmanager
+def _refining(report: Reporter, *, is_shown: bool) -> Iterator[Callable[[float], bool]]:
+    """Show how far a long encode is, and let the first Ctrl-C end it with the best so far."""
+    if not is_shown or threading.current_thread() is not threading.main_thread():
+        yield lambda done: True
+        return
+    interrupted = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        signal.signal(signal.SIGINT, before)  # a second one ends the command
+        report.say("interrupted: keeping the best so far")
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with report.gauge("Refining") as show:
+
+            def go_on(done: float) -> bool:
+                show(done)
+                return not interrupted
+
+            yield go_on
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _verify(codec: Codec, encoded: Encoded) -> None:

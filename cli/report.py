@@ -8,11 +8,14 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from .failures import debug_option
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,16 +52,36 @@ class Reporter:
         if total < 2 or self.quiet or not sys.stderr.isatty():
             yield lambda: None
             return
+        from rich.progress import MofNCompleteColumn
+
+        with self._progress(MofNCompleteColumn()) as progress:
+            task = progress.add_task(label, total=total)
+            yield lambda: progress.advance(task)
+
+    @contextmanager
+    def gauge(self, label: str) -> Iterator[Callable[[float], None]]:
+        """A progress bar for one long step, on a terminal only; the body tells it how much is done (0..1)."""
+        if self.quiet or not sys.stderr.isatty():
+            yield lambda done: None
+            return
+        from rich.progress import TaskProgressColumn
+
+        with self._progress(TaskProgressColumn()) as progress:
+            task = progress.add_task(label, total=1.0)
+            yield lambda done: progress.update(task, completed=done)
+
+    @contextmanager
+    def _progress(self, count: ProgressColumn) -> Iterator[Progress]:
+        """Bars that sentences appear above of."""
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
         before, self._print = self._print, lambda text: console.out(text, highlight=False)
         try:
             with Progress(*columns, console=console, transient=True) as progress:
-                task = progress.add_task(label, total=total)
-                yield lambda: progress.advance(task)
+                yield progress
         finally:
             self._print = before
 

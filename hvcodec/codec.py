@@ -24,8 +24,9 @@ from . import container, extras, metrics, rate
 from .container import Extra
 from .entropy import LayerDecoder, LayerEncoder, Tables
 from .errors import CorruptError, DesyncError, LimitError, ModelError
-from .model import strips, weights
+from .model import refine, strips, weights
 from .model.config import ALIGN
+from .model.refine import GoOn
 from .model.walk import walk_prior
 from .picture import Picture
 
@@ -33,6 +34,15 @@ Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16"]
 Array = np.ndarray[Any, np.dtype[Any]]
 Symbols = list[Array]  # of one picture: (Z, rows, columns) for each layer
+
+ITERATIONS = (0, 0, 4, 8, 16, 32, 48, 72, 110, 160)
+"""Steps of refinement at each effort; effort 0 does not even ask the prior what symbols cost."""
+
+DEFAULT_EFFORT = 1
+
+
+def _always(done: float) -> bool:
+    return True
 
 
 @dataclass(frozen=True)
@@ -104,42 +114,61 @@ class Codec:
         profile: str | None = None,
         target: rate.Target | None = None,
         rho: Sequence[int] | None = None,
+        effort: int = DEFAULT_EFFORT,
         digests: bool = False,
+        go_on: GoOn = _always,
     ) -> Encoded:
         """Compress a picture at a quality (0..100) of a profile, at a target, or at a rate vector.
 
-        Without a profile it is `psnr`, or `equal` for a model that has no other. Raises TargetError if no
-        setting reaches the target, ValueError for settings that do not exist.
+        Without a profile it is `psnr`, or `equal` for a model that has no other. `effort` (0..9) buys smaller
+        files with the encoder's time; from 2 on, `go_on` is told how much of an encode is done (0..1) and says
+        whether to go on, and the best that was found so far is kept if not. Raises TargetError if no setting
+        reaches the target, ValueError for settings that do not exist.
         """
+
+        def encode(vector: Sequence[int]) -> Encoded:
+            return self.encode(picture, vector, effort=effort, digests=digests, go_on=go_on)
+
         if rho is not None:
-            return self.encode(picture, rho, digests=digests)
+            return encode(rho)
         chosen = self.profile(profile)
         if target is None:
-            return self.encode(picture, chosen.rho(quality), digests=digests)
+            return encode(chosen.rho(quality))
         guide = chosen.guide(target)
         first_guess = guide.index(target.metric_aim(picture.width * picture.height))
-        return rate.search(
-            lambda vector: self.encode(picture, vector, digests=digests),
-            target,
-            guide,
-            first_guess=first_guess,
-        ).trial
+        return rate.search(encode, target, guide, first_guess=first_guess).trial
 
-    def encode(self, picture: Picture, rho: Sequence[int], *, digests: bool = False) -> Encoded:
+    def encode(
+        self,
+        picture: Picture,
+        rho: Sequence[int],
+        *,
+        effort: int = DEFAULT_EFFORT,
+        digests: bool = False,
+        go_on: GoOn = _always,
+    ) -> Encoded:
         """Compress a picture at a rate vector: one value 0..63 for each stride group, coarse to fine."""
-        return self.encode_batch([picture], [rho], digests=digests)[0]
+        return self.encode_batch([picture], [rho], effort=effort, digests=digests, go_on=go_on)[0]
 
     def encode_batch(
-        self, pictures: Sequence[Picture], rhos: Sequence[Sequence[int]], *, digests: bool = False
+        self,
+        pictures: Sequence[Picture],
+        rhos: Sequence[Sequence[int]],
+        *,
+        effort: int = DEFAULT_EFFORT,
+        digests: bool = False,
+        go_on: GoOn = _always,
     ) -> list[Encoded]:
         """Compress several pictures, each at its rate vector; those of equal size share a batch."""
         if len(rhos) != len(pictures):
             raise ValueError(f"{len(pictures)} pictures need one rate vector each, not {len(rhos)}")
+        if effort not in range(len(ITERATIONS)):
+            raise ValueError(f"effort must be a whole number 0..{len(ITERATIONS) - 1}, not {effort}")
         checked = [rate.check(rho, self.n_groups) for rho in rhos]
         coded: list[Encoded | None] = [None] * len(pictures)
         for members in _by_size(pictures):
             own = [pictures[i] for i in members]
-            symbols = self._analyze(own, [checked[i] for i in members])
+            symbols = self._analyze(own, [checked[i] for i in members], effort, go_on)
             for i, planes in zip(members, symbols, strict=True):
                 data = self._pack(pictures[i], checked[i], planes, digests)
                 coded[i] = Encoded(data, checked[i], self, planes, pictures[i])
@@ -235,10 +264,18 @@ class Codec:
     def n_groups(self) -> int:
         return len(self.model.config.stages)
 
-    def _analyze(self, pictures: Sequence[Picture], rhos: Sequence[Sequence[int]]) -> list[Symbols]:
+    def _analyze(
+        self, pictures: Sequence[Picture], rhos: Sequence[Sequence[int]], effort: int, go_on: GoOn
+    ) -> list[Symbols]:
         height, width = (_aligned(side) for side in (pictures[0].height, pictures[0].width))
+        rows, rates = self._pixel_rows(pictures), self._rates(rhos)
+        choice = strips.PLAIN if effort else strips.Choice(caution=None)
+        if ITERATIONS[effort]:
+            with self._quick_precision():
+                nudges = refine.refine(self.model, rows, rates, height, width, ITERATIONS[effort], go_on=go_on)
+            choice = strips.Choice(nudges=nudges)
         with torch.inference_mode(), self._precision():
-            layers = strips.analyze(self.model, self._pixel_rows(pictures), self._rates(rhos), height, width)
+            layers = strips.analyze(self.model, rows, rates, height, width, choice)
         return [[layer[i] for layer in layers] for i in range(len(pictures))]
 
     def _synthesize(
@@ -262,6 +299,11 @@ class Codec:
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
+
+    def _quick_precision(self) -> torch.autocast:
+        """Nudges need not be precise: bfloat16 where the processor has it, as it halves their time."""
+        quick = self.device.type == "cuda" or _has_bfloat16()
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=quick)
 
     def _pixel_rows(self, pictures: Sequence[Picture]) -> Callable[[int, int], Tensor]:
         def rows(first: int, end: int) -> Tensor:
@@ -338,6 +380,12 @@ def _wrong_symbols(layer: int, is_vouched_for: bool) -> CorruptError | DesyncErr
         "this machine computes differently; decode on another device and report this",
         layer=layer,
     )
+
+
+def _has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 faster than float32; older versions of torch cannot tell."""
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def _device(name: str) -> torch.device:

@@ -26,7 +26,7 @@ HIGHEST_THRESHOLD = 0.95
 _MAGNITUDES = 16  # beyond these the cost of one more hardly changes
 
 
-def round_cheaply(x: Tensor, t: Tensor, worth: Tensor) -> Tensor:
+def round_cheaply(x: Tensor, t: Tensor, worth: Tensor, caution: float = CAUTION) -> Tensor:
     """Symbols of latents x (in steps) under scale indices t; `worth` as in transform.Steps."""
     magnitude = x.abs()
     low = magnitude.floor()
@@ -34,7 +34,7 @@ def round_cheaply(x: Tensor, t: Tensor, worth: Tensor) -> Tensor:
     column = low.long().clamp(0, _MAGNITUDES - 1)
     row = t.round().long().clamp(0, SCALE_COUNT - 1)
     extra_bits = _extra_bits(x.device)[row, column]
-    threshold = (0.5 + (CAUTION / 2) * extra_bits / worth).clamp(max=HIGHEST_THRESHOLD)
+    threshold = (0.5 + (caution / 2) * extra_bits / worth).clamp(max=HIGHEST_THRESHOLD)
     return torch.sign(x) * (low + (magnitude - low > threshold))
 
 

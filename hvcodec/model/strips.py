@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from . import Model
 from .config import ALIGN, ModelConfig
 from .prior import Follower
-from .rounding import round_cheaply
+from .rounding import CAUTION, round_cheaply
 from .transform import FINE, Answer, Latent, Steps, Transform
 
 STRIP_PIXELS = 1 << 22
@@ -69,7 +70,29 @@ PixelRows = Callable[[int, int], Tensor]
 """Gives rows first..end of the padded picture as (N, 3, rows, width) pixels, -0.5..0.5."""
 
 
-def analyze(model: Model, pixels: PixelRows, rho: Tensor, height: int, width: int) -> list[np.ndarray]:
+Nudges = list[np.ndarray]
+"""For each rung, coarse to fine: (N, width, rows, columns) float16, added to the features of the analysis."""
+
+
+class Choice(NamedTuple):
+    """How an encoder chooses symbols; the decoder does not care."""
+
+    caution: float | None = CAUTION  # of the rounding; None rounds to the nearest integer and asks no prior
+    nudges: Nudges | None = None  # see refine.py
+    importance: Tensor | None = None  # (N, 1, height, width): weight of the error of each pixel
+
+
+PLAIN = Choice()
+
+
+def at_positions(importance: Tensor | None, like: Tensor) -> Tensor | float:
+    """Mean importance of the pixels of each position of a layer; 1 where all pixels matter alike."""
+    return 1.0 if importance is None else F.adaptive_avg_pool2d(importance, (like.shape[-2], like.shape[-1]))
+
+
+def analyze(
+    model: Model, pixels: PixelRows, rho: Tensor, height: int, width: int, choice: Choice = PLAIN
+) -> list[np.ndarray]:
     """Symbols (N, Z, rows, columns) int16 of every layer of pictures padded to height x width."""
     transform, config, n = model.transform, model.config, rho.shape[0]
     groups = len(config.stages)
@@ -87,11 +110,20 @@ def analyze(model: Model, pixels: PixelRows, rho: Tensor, height: int, width: in
             fine.append(up[:-1])
     features = [e, *transform.bottom_up(e, embedding, range(FINE - 2, -1, -1))][::-1]
 
-    def coding(source: list[Tensor], follower: Follower, own: Rows, keep: Rows) -> Answer:
+    def coding(source: list[Tensor], follower: Follower, read: Rows, own: Rows, keep: Rows) -> Answer:
+        importance = None if choice.importance is None else choice.importance[:, :, read(1)]
+
         def answer(latent: Latent, steps: Steps, h: Tensor) -> Tensor:
-            x = latent.scaled(source[latent.group].float() - h, steps).clamp(-SYMBOL_MAX, SYMBOL_MAX)
-            k, _ = follower.follow(lambda t: round_cheaply(x, t, steps.worth), *x.shape[-2:])
             stride = config.stages[latent.group].stride
+            e = source[latent.group].float()
+            if choice.nudges is not None:
+                e = e + torch.from_numpy(choice.nudges[latent.group][:, :, read(stride)]).to(e)
+            x = latent.scaled(e - h, steps).clamp(-SYMBOL_MAX, SYMBOL_MAX)
+            if choice.caution is None:
+                k = torch.round(x)
+            else:
+                worth, caution = steps.worth * at_positions(importance, x), choice.caution
+                k, _ = follower.follow(lambda t: round_cheaply(x, t, worth, caution), *x.shape[-2:])
             part = k[:, :, keep(stride)].to(torch.int16)
             symbols[latent.index][:, :, own(stride)] = part.cpu().numpy()
             return k
@@ -100,7 +132,7 @@ def analyze(model: Model, pixels: PixelRows, rho: Tensor, height: int, width: in
 
     h = transform.begin(n, height // ALIGN, width // ALIGN)
     follower = Follower(model.prior, rho)
-    h = transform.top_down(h, rho, embedding, _COARSE, coding(features, follower, _all_rows, _all_rows))
+    h = transform.top_down(h, rho, embedding, _COARSE, coding(features, follower, _all_rows, _all_rows, _all_rows))
     for strip in strips:
         if fine:
             up = fine.pop()
@@ -108,8 +140,8 @@ def analyze(model: Model, pixels: PixelRows, rho: Tensor, height: int, width: in
             x = pixels(strip.read.start * _UNIT, strip.read.stop * _UNIT)
             up = transform.bottom_up(transform.from_pixels(x), embedding, range(groups - 1, FINE - 1, -1))
         source = [*features, *up[::-1]]
-        own, keep = partial(strip.at, strip.own), partial(strip.at, strip.keep)
-        answer = coding(source, follower.within(strip.read), own, keep)
+        read, own, keep = (partial(strip.at, rows) for rows in (strip.read, strip.own, strip.keep))
+        answer = coding(source, follower.within(strip.read), read, own, keep)
         transform.top_down(h[:, :, strip.read], rho, embedding, range(FINE, groups), answer)
     return symbols
 

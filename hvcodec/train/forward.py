@@ -9,11 +9,10 @@ from torch import Tensor
 
 from hvcodec.model import Model
 from hvcodec.model.blocks import straight_through
+from hvcodec.model.likelihood import logistic_bits
 from hvcodec.model.prior import Follower
 from hvcodec.model.rounding import round_cheaply
 from hvcodec.model.transform import Latent, Steps
-
-from .likelihood import logistic_bits
 
 
 class Pass(NamedTuple):

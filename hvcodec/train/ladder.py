@@ -12,9 +12,8 @@ from torch import Tensor
 
 from hvcodec.model import Model
 from hvcodec.model.config import lambda_of
+from hvcodec.model.likelihood import logistic_bits
 from hvcodec.model.prior import KNOTS, PriorLayer
-
-from .likelihood import logistic_bits
 
 
 def _principal(x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -290,3 +291,42 @@ def test_ctrl_c_stops_everything_and_leaves_nothing(
     assert result.exit_code == 130
     assert result.stderr == "interrupted\n"
     assert names(photo.parent) == ["photo.png"]
+
+
+# --- effort -------------------------------------------------------------------------------------------------
+
+
+def test_effort_makes_another_file_of_the_same_picture(photo: Path, hvcodec: Hvcodec) -> None:
+    sizes = []
+    for effort in ("0", "1", "2"):
+        result = hvcodec("compress", "photo.png", "-o", f"{effort}.hvc", "--effort", effort, "--verify")
+        assert result.exit_code == 0, result.stderr
+        sizes.append(Path(f"{effort}.hvc").read_bytes())
+    assert len(set(sizes)) == 3
+    assert hvcodec("compress", "photo.png", "-o", "3.hvc", "--effort", "1").exit_code == 0
+    assert Path("3.hvc").read_bytes() == sizes[1]
+    refused = hvcodec("compress", "photo.png", "-o", "4.hvc", "--effort", "10")
+    assert refused.exit_code == 2
+    assert not Path("4.hvc").exists()
+
+
+def test_an_interrupted_refinement_keeps_the_best(
+    photo: Path, hvcodec: Hvcodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compress = Codec.compress
+
+    def interrupted(self: Codec, *args: Any, go_on: Any, **kwargs: Any) -> Any:
+        def go_on_once(done: float) -> bool:
+            if done > 0:
+                signal.raise_signal(signal.SIGINT)
+            return bool(go_on(done))
+
+        return compress(self, *args, go_on=go_on_once, **kwargs)
+
+    monkeypatch.setattr(Codec, "compress", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    result = hvcodec("compress", "photo.png", "--effort", "9", "--verify")
+    assert result.exit_code == 0, result.stderr
+    assert "keeping the best so far" in result.stderr
+    assert Path("photo.hvc").is_file()
+    assert signal.getsignal(signal.SIGINT) is before

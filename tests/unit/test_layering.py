@@ -26,6 +26,7 @@ DOORS = {
     "PIL": ("hvcodec.image", "hvcodec.png", "hvcodec_benchmarks."),
     "safetensors": ("hvcodec.model.weights", "hvcodec.train."),
     "click": ("hvcodec_cli.", "hvcodec_benchmarks."),
+    "compressai": ("hvcodec_benchmarks.bridge",),
     "rich": ("hvcodec_cli.", "hvcodec.train.", "hvcodec_benchmarks."),
     "matplotlib": ("hvcodec_cli.plot", "hvcodec.train.", "hvcodec_benchmarks."),
     "torch": ("hvcodec.codec", "hvcodec.model.", "hvcodec.train.", "hvcodec_cli.", "hvcodec_benchmarks."),

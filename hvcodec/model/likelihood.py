@@ -1,4 +1,4 @@
-"""Bits of a symbol under a scale index, as a smooth function: what training minimises.
+"""Bits of a symbol under a scale index, as a smooth function: what training and the encoder's search minimise.
 
 The coder uses fitted integer tables; their shape is close to a logistic distribution, which is kind to
 gradients (its tails are linear) and has a closed form that is stable everywhere.
@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hvcodec.model.config import SCALE_COUNT
-from hvcodec.model.prior import INDEX_PER_OCTAVE, INDEX_ZERO
+from .config import SCALE_COUNT
+from .prior import INDEX_PER_OCTAVE, INDEX_ZERO
 
 
 def logistic_bits(y: Tensor, t: Tensor) -> Tensor:

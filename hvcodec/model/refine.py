@@ -1,0 +1,176 @@
+"""Refine the features of one picture: what the analysis network, trained for all pictures, left undone for this one.
+
+The features e of the analysis are what the ladder codes. A nudge is added to them and improved by gradient descent
+on the true objective, D + sum_g R_g / lambda_g, through the very rounding that the encoder uses. Symbols are
+always those of the ordinary closed loop, so a nudge can make a file better or worse but never wrong, and the
+decoder knows nothing of it.
+
+Two gradients are not the plain ones. Rounding passes its gradient straight through. And the rate of a symbol k
+of a latent x is flat almost everywhere, so its slope is that of the mean over uniform noise of width one,
+which is exactly bits(x + 1/2) - bits(x - 1/2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import Model
+from .blocks import straight_through
+from .config import lambda_of
+from .likelihood import logistic_bits
+from .prior import Follower
+from .rounding import round_cheaply
+from .strips import Nudges, PixelRows, at_positions
+from .transform import Latent, Steps
+
+STEP = 0.08
+"""First step of the descent, where 1 would remove an error of the picture at once if the ladder were linear."""
+
+PATIENCE = 3
+"""After so many steps without a new lowest cost it goes on from the best nudges with a smaller step."""
+
+SHRINK = 0.7
+
+RATE_WEIGHT = 1.25
+"""A symbol's bits count for more than themselves: small symbols also make their neighbours cheaper."""
+
+TILE, HALO = 768, 64
+"""Pixels of a side that are refined at once, and how many around them are refined with them and then left."""
+
+GoOn = Callable[[float], bool]
+"""Told how much is done (0..1), says whether to go on; what was found so far is kept."""
+
+
+class _Tile(NamedTuple):
+    """One side of a tile, in pixels."""
+
+    read: slice  # with halo
+    own: slice
+
+    def place(self, stride: int) -> tuple[slice, slice]:
+        """Its own positions at a stride: in the picture, and within what is read."""
+        own = slice(self.own.start // stride, self.own.stop // stride)
+        shift = self.read.start // stride
+        return own, slice(own.start - shift, own.stop - shift)
+
+
+def _tiles(side: int) -> list[_Tile]:
+    tiles = []
+    for first in range(0, side, TILE):
+        own = slice(first, min(side, first + TILE))
+        tiles.append(_Tile(slice(max(0, own.start - HALO), min(side, own.stop + HALO)), own))
+    return tiles
+
+
+def refine(
+    model: Model,
+    pixels: PixelRows,
+    rho: Tensor,
+    height: int,
+    width: int,
+    iterations: int,
+    importance: Tensor | None = None,
+    go_on: GoOn = lambda done: True,
+) -> Nudges:
+    """Nudges for pictures padded to height x width; `pixels` and `importance` as in strips.analyze."""
+    stages = model.config.stages
+    n = rho.shape[0]
+    nudges = [np.zeros((n, s.width, height // s.stride, width // s.stride), np.float16) for s in stages]
+    places = [(down, across) for down in _tiles(height) for across in _tiles(width)]
+    for number, (down, across) in enumerate(places):
+        crop = pixels(down.read.start, down.read.stop)[..., across.read]
+        weight = None if importance is None else importance[:, :, down.read, across.read]
+        descent = _Descent(model, crop, rho, weight)
+        is_wanted = True
+        for i in range(iterations + 1):
+            is_wanted = go_on((number + i / (iterations + 1)) / len(places))
+            if not is_wanted:
+                break
+            descent.step()
+        for stage, nudge, part in zip(stages, nudges, descent.best, strict=True):
+            (rows, keep_rows), (columns, keep_columns) = down.place(stage.stride), across.place(stage.stride)
+            nudge[:, :, rows, columns] = part[:, :, keep_rows, keep_columns].half().cpu().numpy()
+        if not is_wanted:
+            break
+    return nudges
+
+
+class _Descent:
+    """The nudges of one tile, and the best that they have been for each picture."""
+
+    def __init__(self, model: Model, pixels: Tensor, rho: Tensor, weight: Tensor | None) -> None:
+        self.model, self.pixels, self.rho, self.weight = model, pixels, rho, weight
+        transform, groups = model.transform, len(model.config.stages)
+        with torch.no_grad():
+            self.embedding = transform.embedding(rho)
+            up = transform.bottom_up(transform.from_pixels(pixels), self.embedding, range(groups - 1, -1, -1))
+            self.features = [e.float() for e in reversed(up)]
+        prices = [[1 / lambda_of(float(level)) for level in row] for row in rho.tolist()]
+        self.price = torch.tensor(prices, device=rho.device)  # of a bit, in squared error
+        self.nudges = [torch.zeros_like(e) for e in self.features]
+        self.best = self.nudges
+        self.lowest = torch.full((len(pixels),), math.inf, device=pixels.device)
+        self.size = torch.full_like(self.lowest, STEP)
+        self.in_vain = torch.zeros_like(self.lowest)  # steps since the lowest cost
+
+    def step(self) -> None:
+        """Judge the nudges as they are, and move them."""
+        leaves = [nudge.detach().requires_grad_() for nudge in self.nudges]
+        nudged = [e + leaf for e, leaf in zip(self.features, leaves, strict=True)]
+        loop = _Loop(self.model, nudged, self.rho, self.embedding, self.weight)
+        error = (loop.pixels - self.pixels).square()
+        distortion = (error if self.weight is None else error * self.weight).sum(dim=(1, 2, 3)) / 3
+        cost = distortion.detach() + (self.price * loop.bits).sum(dim=1)
+        is_better = cost < self.lowest
+        self.lowest = torch.where(is_better, cost, self.lowest)
+        self.best = _where(is_better, leaves, self.best)
+        # Rounding makes the cost a rough thing: a step that helped at first is too large near a minimum.
+        self.in_vain = torch.where(is_better, 0.0, self.in_vain + 1)
+        is_lost = self.in_vain >= PATIENCE
+        self.in_vain = torch.where(is_lost, 0.0, self.in_vain)
+        self.size = torch.where(is_lost, self.size * SHRINK, self.size)
+        gradients = torch.autograd.grad(distortion.sum() + (RATE_WEIGHT * self.price * loop.slopes).sum(), leaves)
+        # The squared error of three samples to a pixel has curvature 2/3 in an orthonormal ladder.
+        step = (1.5 * self.size)[:, None, None, None]
+        moved = [leaf.detach() - step * grad for leaf, grad in zip(leaves, gradients, strict=True)]
+        self.nudges = _where(is_lost, self.best, moved)
+
+
+def _where(chosen: Tensor, a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
+    """Of each picture the nudges in a where it is chosen, those in b elsewhere."""
+    return [torch.where(chosen[:, None, None, None], x, y).detach() for x, y in zip(a, b, strict=True)]
+
+
+class _Loop:
+    """One closed loop over all layers: the decoder's picture, what the symbols cost, and the slope of that."""
+
+    def __init__(
+        self, model: Model, features: list[Tensor], rho: Tensor, embedding: Tensor, weight: Tensor | None
+    ) -> None:
+        self._features, self._weight = features, weight
+        self._follower = Follower(model.prior, rho)
+        transform, groups = model.transform, len(model.config.stages)
+        self.bits = rho.new_zeros(rho.shape)  # of each group
+        self.slopes = rho.new_zeros(rho.shape)  # numbers whose gradient is that of the bits
+        h = transform.begin(len(rho), *features[0].shape[-2:])
+        h = transform.top_down(h, rho, embedding, range(groups), self._answer)
+        self.pixels = transform.to_pixels(h)
+
+    def _answer(self, latent: Latent, steps: Steps, h: Tensor) -> Tensor:
+        x = latent.scaled(self._features[latent.group] - h, steps)
+        fixed = x.detach()
+        worth = steps.worth * at_positions(self._weight, fixed)
+        with torch.no_grad():
+            k, t = self._follower.follow(lambda t: round_cheaply(fixed, t, worth), *fixed.shape[-2:])
+            slope = logistic_bits(fixed + 0.5, t) - logistic_bits(fixed - 0.5, t)
+            self.bits[:, latent.group] += logistic_bits(k, t).sum(dim=(1, 2, 3))
+        column = F.one_hot(torch.tensor(latent.group, device=x.device), self.bits.shape[1])
+        self.slopes = self.slopes + (x * slope).sum(dim=(1, 2, 3))[:, None] * column
+        return straight_through(x, k)

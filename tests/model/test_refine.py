@@ -1,0 +1,155 @@
+"""Refinement of one picture's features: it pays, it stops when told, tiles fit together, and decoders do not notice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from synthetic import picture
+
+from hvcodec.codec import ITERATIONS, Codec
+from hvcodec.model import refine, strips
+from hvcodec.model.config import lambda_of
+from hvcodec.picture import Picture
+
+LEVEL = 24
+
+
+def rows_of(codec: Codec, shown: Picture) -> strips.PixelRows:
+    return codec._pixel_rows([shown])
+
+
+def cost(codec: Codec, shown: Picture, effort: int) -> float:
+    """R + lambda D of the real file, in bits per pixel."""
+    encoded = codec.encode(shown, [LEVEL] * 5, effort=effort)
+    return encoded.bpp + lambda_of(LEVEL) * 10 ** (-encoded.psnr_db / 10)
+
+
+def test_effort_pays(tiny_codec: Codec) -> None:
+    shown = picture(192, 128, seed=3)
+    none, plain, little, much = (cost(tiny_codec, shown, effort) for effort in (0, 1, 3, 6))
+    assert plain < none
+    assert little < plain
+    assert much < plain
+
+
+def test_the_best_is_kept_and_never_worse_than_the_start(tiny_codec: Codec) -> None:
+    shown = picture(128, 128, seed=4)
+    rho = torch.full((1, 5), float(LEVEL))
+    pixels = rows_of(tiny_codec, shown)(0, 128)
+    descent = refine._Descent(tiny_codec.model, pixels, rho, None)
+    lowest = []
+    for _ in range(8):
+        descent.step()
+        lowest.append(float(descent.lowest))
+    assert lowest == sorted(lowest, reverse=True)
+    assert lowest[-1] < lowest[0]
+    again = refine._Descent(tiny_codec.model, pixels, rho, None)
+    again.nudges = descent.best
+    again.step()
+    assert float(again.lowest) == pytest.approx(lowest[-1], rel=1e-5)
+
+
+def stopping_after(count: int) -> tuple[Callable[[float], bool], list[float]]:
+    told: list[float] = []
+
+    def go_on(done: float) -> bool:
+        told.append(done)
+        return len(told) <= count
+
+    return go_on, told
+
+
+def test_it_stops_when_told(tiny_codec: Codec) -> None:
+    shown = picture(64, 64, seed=5)
+    go_on, told = stopping_after(3)
+    stopped = tiny_codec.encode(shown, [LEVEL] * 5, effort=9, go_on=go_on)
+    assert len(told) == 4
+    assert np.array_equal(tiny_codec.decode(stopped.data).pixels, stopped.decoded().pixels)
+
+
+def test_progress_rises_to_the_end(tiny_codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refine, "TILE", 64)
+    go_on, told = stopping_after(10**9)
+    tiny_codec.encode(picture(100, 100, seed=5), [LEVEL] * 5, effort=2, go_on=go_on)
+    assert len(told) == 4 * (ITERATIONS[2] + 1)
+    assert told == sorted(told) and told[0] == 0 and 0.9 < told[-1] < 1
+
+
+def test_tiles_cover_the_picture_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refine, "TILE", 128)
+    for side in (64, 128, 192, 448):
+        covered = np.zeros(side // 4, int)
+        for tile in refine._tiles(side):
+            for stride in (64, 32, 16, 8, 4):
+                own, keep = tile.place(stride)
+                assert own.stop - own.start == keep.stop - keep.start
+                assert keep.start * stride + tile.read.start == tile.own.start
+            covered[tile.place(4)[0]] += 1
+            assert tile.read.start >= 0 and tile.read.stop <= side
+        assert (covered == 1).all()
+
+
+def test_tiles_are_as_good_as_the_whole(tiny_codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = picture(256, 192, seed=6)
+    plain, whole = cost(tiny_codec, shown, 1), cost(tiny_codec, shown, 3)
+    monkeypatch.setattr(refine, "TILE", 64)
+    assert cost(tiny_codec, shown, 3) == pytest.approx(whole, rel=0.02)
+    assert cost(tiny_codec, shown, 3) < plain
+
+
+def test_strips_use_the_nudges_of_their_rows(tiny_codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = picture(96, 320, seed=7)
+    rho = torch.full((1, 5), float(LEVEL))
+    pixels = rows_of(tiny_codec, shown)
+    with torch.no_grad():
+        nudges = [
+            np.random.default_rng(g).normal(0, 0.02, (1, s.width, 320 // s.stride, 128 // s.stride)).astype(np.float16)
+            for g, s in enumerate(tiny_codec.model.config.stages)
+        ]
+        choice = strips.Choice(nudges=nudges)
+        whole = strips.analyze(tiny_codec.model, pixels, rho, 320, 128, choice)
+        plain = strips.analyze(tiny_codec.model, pixels, rho, 320, 128)
+        monkeypatch.setattr(strips, "STRIP_PIXELS", 128 * 64)
+        cut = strips.analyze(tiny_codec.model, pixels, rho, 320, 128, choice)
+    differing = sum(int((a != b).sum()) for a, b in zip(whole, cut, strict=True))
+    assert differing <= 0.001 * sum(a.size for a in whole)  # float sums at the borders of rounding
+    assert any(not np.array_equal(a, b) for a, b in zip(whole, plain, strict=True))
+
+
+def test_important_pixels_get_the_bits(tiny_codec: Codec) -> None:
+    noise = np.random.default_rng(8).uniform(0.2, 0.8, (128, 128, 3))
+    shown = picture(128, 128, values=noise)
+    rho = torch.full((1, 5), 40.0)
+    pixels = rows_of(tiny_codec, shown)
+    importance = torch.full((1, 1, 128, 128), 0.1)
+    importance[..., :64] = 1.0
+    with torch.no_grad():
+        alike = strips.analyze(tiny_codec.model, pixels, rho, 128, 128)
+    nudges = refine.refine(tiny_codec.model, pixels, rho, 128, 128, 6, importance)
+    with torch.no_grad():
+        choice = strips.Choice(nudges=nudges, importance=importance)
+        weighed = strips.analyze(tiny_codec.model, pixels, rho, 128, 128, choice)
+
+    def spent(symbols: list[np.ndarray], side: int) -> int:
+        return sum(int(np.abs(np.array_split(layer, 2, axis=3)[side]).sum()) for layer in symbols)
+
+    assert spent(weighed, 1) < 0.8 * spent(alike, 1)
+    assert spent(weighed, 0) > 0.9 * spent(alike, 0)
+
+
+@pytest.mark.parametrize("effort", [0, 2, 4])
+def test_files_of_every_effort_decode_to_what_the_encoder_expects(tiny_codec: Codec, effort: int) -> None:
+    pictures = [picture(70, 90, seed=i) for i in range(2)]
+    for encoded in tiny_codec.encode_batch(pictures, [[LEVEL] * 5, [40] * 5], effort=effort):
+        assert np.array_equal(tiny_codec.decode(encoded.data).pixels, encoded.decoded().pixels)
+        assert math.isfinite(encoded.psnr_db)
+
+
+@pytest.mark.parametrize("effort", [-1, 10, 2.5])
+def test_other_efforts_do_not_exist(tiny_codec: Codec, effort: float) -> None:
+    with pytest.raises(ValueError, match=r"effort must be a whole number 0\.\.9"):
+        tiny_codec.encode(picture(64, 64), [LEVEL] * 5, effort=effort)  # type: ignore[arg-type]
