@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Smaller files for more time; from 2 on, Ctrl-C keeps the best so far.",
 )
+@click.option(
+    "--roi",
+    metavar="MASK",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A grey picture of the same size: where it is white, errors count more.",
+)
 @click.option("--digests", is_flag=True, help="Let decoders notice a machine that computes differently.")
 @click.option("--verify", is_flag=True, help="Decode the bytes and compare before they are written.")
 @click.option("--force", is_flag=True, help="Replace outputs that exist.")
@@ -44,6 +51,7 @@ def compress(
     output: str | None,
     spend: Spend,
     effort: int,
+    roi: Path | None,
     digests: bool,
     verify: bool,
     force: bool,
@@ -63,9 +71,10 @@ def compress(
         from hvcodec import image
 
         picture = image.read(job.read() if job.source is None else job.source)
+        mask = None if roi is None else _read_mask(roi)
         start = time.perf_counter()
         with _refining(report, is_shown=effort > 1 and len(jobs) == 1) as go_on:
-            encoded = usage(lambda: codec.compress(picture, **settings, go_on=go_on))
+            encoded = usage(lambda: codec.compress(picture, **settings, roi=mask, go_on=go_on))
         time_s = time.perf_counter() - start
         if verify:
             _verify(codec, encoded)
@@ -74,6 +83,14 @@ def compress(
         return {**fields, **_tell(report, job, encoded, fields, settings.get("target"))}
 
     run(jobs, work, report, force=force)
+
+
+def _read_mask(path: Path) -> Any:
+    """The grey values of a mask; colours are averaged."""
+    from hvcodec import image
+
+    pixels = image.read(path).pixels
+    return pixels if pixels.ndim == 2 else pixels.mean(axis=2).astype(pixels.dtype)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ def compress(
     target: rate.Target | None = None,
     rho: Sequence[int] | None = None,
     effort: int = DEFAULT_EFFORT,
+    roi: Samples | None = None,
     digests: bool = False,
     model: str | Path = "default",
     device: Device = "auto",
@@ -38,7 +39,8 @@ def compress(
     along the rate profile), `target` (`Bytes(50_000)`, `Psnr(38)`, ... along the profile) and `rho` (the rate
     vector itself); `rho` is looked at first, then `target`. The profile is "psnr" unless said otherwise, or
     "equal" with a model that has no other. `effort` (0 to 9) buys smaller files with time; decoding takes no
-    longer. With `digests` the decoder notices a machine that computes differently.
+    longer. `roi` is a mask, a grey array of the picture's size: the whiter a pixel, the more its error counts.
+    With `digests` the decoder notices a machine that computes differently.
 
     Raises ImageError for a picture that cannot be taken, TargetError if no setting reaches the target,
     ModelError for a model that is missing or damaged, OSError for a path that cannot be read, and ValueError
@@ -47,7 +49,7 @@ def compress(
     picture = to_picture(image)  # before the weights: it is cheap to refuse
     codec = Codec(model, device, dtype)
     encoded = codec.compress(
-        picture, quality=quality, profile=profile, target=target, rho=rho, effort=effort, digests=digests
+        picture, quality=quality, profile=profile, target=target, rho=rho, effort=effort, roi=roi, digests=digests
     )
     return encoded.data
 

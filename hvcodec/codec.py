@@ -27,6 +27,7 @@ from .errors import CorruptError, DesyncError, LimitError, ModelError
 from .model import refine, strips, weights
 from .model.config import ALIGN
 from .model.refine import GoOn
+from .model.rounding import CAUTION
 from .model.walk import walk_prior
 from .picture import Picture
 
@@ -39,6 +40,9 @@ ITERATIONS = (0, 0, 4, 8, 16, 32, 48, 72, 110, 160)
 """Steps of refinement at each effort; effort 0 does not even ask the prior what symbols cost."""
 
 DEFAULT_EFFORT = 1
+
+ROI_FLOOR = 1 / 32
+"""What the error of a black pixel of a mask counts, where that of a white one counts 1."""
 
 
 def _always(done: float) -> bool:
@@ -115,6 +119,7 @@ class Codec:
         target: rate.Target | None = None,
         rho: Sequence[int] | None = None,
         effort: int = DEFAULT_EFFORT,
+        roi: Array | None = None,
         digests: bool = False,
         go_on: GoOn = _always,
     ) -> Encoded:
@@ -122,12 +127,13 @@ class Codec:
 
         Without a profile it is `psnr`, or `equal` for a model that has no other. `effort` (0..9) buys smaller
         files with the encoder's time; from 2 on, `go_on` is told how much of an encode is done (0..1) and says
-        whether to go on, and the best that was found so far is kept if not. Raises TargetError if no setting
-        reaches the target, ValueError for settings that do not exist.
+        whether to go on, and the best that was found so far is kept if not. `roi` is a mask (H, W) of 8 or 16
+        bits: the whiter a pixel, the more its error counts. Raises TargetError if no setting reaches the
+        target, ValueError for settings that do not exist or a mask of another size.
         """
 
         def encode(vector: Sequence[int]) -> Encoded:
-            return self.encode(picture, vector, effort=effort, digests=digests, go_on=go_on)
+            return self.encode(picture, vector, effort=effort, roi=roi, digests=digests, go_on=go_on)
 
         if rho is not None:
             return encode(rho)
@@ -144,11 +150,13 @@ class Codec:
         rho: Sequence[int],
         *,
         effort: int = DEFAULT_EFFORT,
+        roi: Array | None = None,
         digests: bool = False,
         go_on: GoOn = _always,
     ) -> Encoded:
         """Compress a picture at a rate vector: one value 0..63 for each stride group, coarse to fine."""
-        return self.encode_batch([picture], [rho], effort=effort, digests=digests, go_on=go_on)[0]
+        rois = None if roi is None else [roi]
+        return self.encode_batch([picture], [rho], effort=effort, rois=rois, digests=digests, go_on=go_on)[0]
 
     def encode_batch(
         self,
@@ -156,6 +164,7 @@ class Codec:
         rhos: Sequence[Sequence[int]],
         *,
         effort: int = DEFAULT_EFFORT,
+        rois: Sequence[Array] | None = None,
         digests: bool = False,
         go_on: GoOn = _always,
     ) -> list[Encoded]:
@@ -164,11 +173,14 @@ class Codec:
             raise ValueError(f"{len(pictures)} pictures need one rate vector each, not {len(rhos)}")
         if effort not in range(len(ITERATIONS)):
             raise ValueError(f"effort must be a whole number 0..{len(ITERATIONS) - 1}, not {effort}")
+        if rois is not None:
+            _check_rois(rois, pictures)
         checked = [rate.check(rho, self.n_groups) for rho in rhos]
         coded: list[Encoded | None] = [None] * len(pictures)
         for members in _by_size(pictures):
             own = [pictures[i] for i in members]
-            symbols = self._analyze(own, [checked[i] for i in members], effort, go_on)
+            masks = None if rois is None else [rois[i] for i in members]
+            symbols = self._analyze(own, [checked[i] for i in members], effort, masks, go_on)
             for i, planes in zip(members, symbols, strict=True):
                 data = self._pack(pictures[i], checked[i], planes, digests)
                 coded[i] = Encoded(data, checked[i], self, planes, pictures[i])
@@ -265,15 +277,23 @@ class Codec:
         return len(self.model.config.stages)
 
     def _analyze(
-        self, pictures: Sequence[Picture], rhos: Sequence[Sequence[int]], effort: int, go_on: GoOn
+        self,
+        pictures: Sequence[Picture],
+        rhos: Sequence[Sequence[int]],
+        effort: int,
+        rois: Sequence[Array] | None,
+        go_on: GoOn,
     ) -> list[Symbols]:
         height, width = (_aligned(side) for side in (pictures[0].height, pictures[0].width))
         rows, rates = self._pixel_rows(pictures), self._rates(rhos)
-        choice = strips.PLAIN if effort else strips.Choice(caution=None)
+        importance = None if rois is None else torch.stack([_importance(roi) for roi in rois]).to(self.device)
+        choice = strips.Choice(caution=CAUTION if effort else None, importance=importance)
         if ITERATIONS[effort]:
             with self._quick_precision():
-                nudges = refine.refine(self.model, rows, rates, height, width, ITERATIONS[effort], go_on=go_on)
-            choice = strips.Choice(nudges=nudges)
+                nudges = refine.refine(
+                    self.model, rows, rates, height, width, ITERATIONS[effort], importance, go_on=go_on
+                )
+            choice = choice._replace(nudges=nudges)
         with torch.inference_mode(), self._precision():
             layers = strips.analyze(self.model, rows, rates, height, width, choice)
         return [[layer[i] for layer in layers] for i in range(len(pictures))]
@@ -380,6 +400,30 @@ def _wrong_symbols(layer: int, is_vouched_for: bool) -> CorruptError | DesyncErr
         "this machine computes differently; decode on another device and report this",
         layer=layer,
     )
+
+
+def _check_rois(rois: Sequence[Array], pictures: Sequence[Picture]) -> None:
+    if len(rois) != len(pictures):
+        raise ValueError(f"{len(pictures)} pictures need one mask each, not {len(rois)}")
+    for roi, picture in zip(rois, pictures, strict=True):
+        wanted = (picture.height, picture.width)
+        if roi.shape != wanted or roi.dtype not in (np.uint8, np.uint16):
+            raise ValueError(
+                f"the mask is {roi.dtype} {roi.shape}, but a picture of {picture.width} x {picture.height} "
+                f"needs uint8 or uint16 {wanted}: one grey value for each pixel"
+            )
+
+
+def _importance(roi: Array) -> Tensor:
+    """(1, H, W) weights of a padded picture's pixels: from the floor to 1 on a logarithmic scale, mean 1.
+
+    The mean leaves the balance of bits and error to rho: a mask moves bits, and spends about as many.
+    """
+    height, width = roi.shape
+    grey = torch.from_numpy(roi.astype(np.float32)) / np.iinfo(roi.dtype).max
+    padding = (0, _aligned(width) - width, 0, _aligned(height) - height)
+    weights = ROI_FLOOR ** (1 - torch.nn.functional.pad(grey[None, None], padding, mode="replicate")[0])
+    return weights / weights.mean()
 
 
 def _has_bfloat16() -> bool:

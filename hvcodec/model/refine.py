@@ -166,9 +166,9 @@ class _Loop:
     def _answer(self, latent: Latent, steps: Steps, h: Tensor) -> Tensor:
         x = latent.scaled(self._features[latent.group] - h, steps)
         fixed = x.detach()
-        worth = steps.worth * at_positions(self._weight, fixed)
+        worth, may_drop = steps.worth * at_positions(self._weight, fixed), self._weight is not None
         with torch.no_grad():
-            k, t = self._follower.follow(lambda t: round_cheaply(fixed, t, worth), *fixed.shape[-2:])
+            k, t = self._follower.follow(lambda t: round_cheaply(fixed, t, worth, may_drop=may_drop), *fixed.shape[-2:])
             slope = logistic_bits(fixed + 0.5, t) - logistic_bits(fixed - 0.5, t)
             self.bits[:, latent.group] += logistic_bits(k, t).sum(dim=(1, 2, 3))
         column = F.one_hot(torch.tensor(latent.group, device=x.device), self.bits.shape[1])

@@ -26,8 +26,11 @@ HIGHEST_THRESHOLD = 0.95
 _MAGNITUDES = 16  # beyond these the cost of one more hardly changes
 
 
-def round_cheaply(x: Tensor, t: Tensor, worth: Tensor, caution: float = CAUTION) -> Tensor:
-    """Symbols of latents x (in steps) under scale indices t; `worth` as in transform.Steps."""
+def round_cheaply(x: Tensor, t: Tensor, worth: Tensor, caution: float = CAUTION, *, may_drop: bool = False) -> Tensor:
+    """Symbols of latents x (in steps) under scale indices t; `worth` as in transform.Steps.
+
+    With `may_drop` large values become zero too where that is worth it: a matter of pixels that hardly count.
+    """
     magnitude = x.abs()
     low = magnitude.floor()
     # Clamped as integers: what is not finite (training skips such steps) must still point into the table.
@@ -35,7 +38,12 @@ def round_cheaply(x: Tensor, t: Tensor, worth: Tensor, caution: float = CAUTION)
     row = t.round().long().clamp(0, SCALE_COUNT - 1)
     extra_bits = _extra_bits(x.device)[row, column]
     threshold = (0.5 + (caution / 2) * extra_bits / worth).clamp(max=HIGHEST_THRESHOLD)
-    return torch.sign(x) * (low + (magnitude - low > threshold))
+    k = low + (magnitude - low > threshold)
+    if may_drop:
+        saved_bits = _extra_bits(x.device).cumsum(dim=1)[row, (k.long() - 1).clamp(0, _MAGNITUDES - 1)]
+        lost = worth * (magnitude.square() - (magnitude - k).square())
+        k = torch.where(caution * saved_bits > lost, 0, k)
+    return torch.sign(x) * k
 
 
 @lru_cache(maxsize=4)

@@ -123,7 +123,8 @@ def analyze(
                 k = torch.round(x)
             else:
                 worth, caution = steps.worth * at_positions(importance, x), choice.caution
-                k, _ = follower.follow(lambda t: round_cheaply(x, t, worth, caution), *x.shape[-2:])
+                may_drop = importance is not None
+                k, _ = follower.follow(lambda t: round_cheaply(x, t, worth, caution, may_drop=may_drop), *x.shape[-2:])
             part = k[:, :, keep(stride)].to(torch.int16)
             symbols[latent.index][:, :, own(stride)] = part.cpu().numpy()
             return k

@@ -330,3 +330,23 @@ def test_an_interrupted_refinement_keeps_the_best(
     assert "keeping the best so far" in result.stderr
     assert Path("photo.hvc").is_file()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_mask_moves_bits(photo: Path, hvcodec: Hvcodec, picture: Picture) -> None:
+    mask = np.zeros((40, 56), np.uint8)
+    mask[:, :28] = 255
+    image.write(Picture(mask), Path("mask.png"))
+    image.write(Picture(np.repeat(mask[:, :, None], 3, axis=2)), Path("colours.png"))
+    for name, args in {"plain": [], "grey": ["--roi", "mask.png"], "rgb": ["--roi", "colours.png"]}.items():
+        result = hvcodec("compress", "photo.png", "-o", f"{name}.hvc", "--verify", *args)
+        assert result.exit_code == 0, result.stderr
+    plain, grey, rgb = (Path(f"{name}.hvc").read_bytes() for name in ("plain", "grey", "rgb"))
+    assert grey == rgb != plain
+
+
+def test_a_mask_of_another_size_is_refused(photo: Path, hvcodec: Hvcodec) -> None:
+    image.write(Picture(np.zeros((40, 50), np.uint8)), Path("mask.png"))
+    result = hvcodec("compress", "photo.png", "--roi", "mask.png")
+    assert result.exit_code == 2
+    assert "one grey value for each pixel" in result.stderr
+    assert not Path("photo.hvc").exists()

@@ -1,0 +1,75 @@
+"""Regions of interest: bits move to where the mask is white, and the file stays an ordinary one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from synthetic import picture
+
+from hvcodec import image
+from hvcodec.codec import Codec, Encoded
+from hvcodec.picture import Picture
+from hvcodec.targets import Bytes
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "parrots.png"
+
+
+@pytest.fixture
+def shown() -> Picture:
+    return picture(160, 128, seed=3)
+
+
+@pytest.fixture
+def mask() -> Array:
+    mask = np.zeros((128, 160), np.uint8)
+    mask[32:96, 16:80] = 255
+    return mask
+
+
+def error(encoded: Encoded, shown: Picture, where: Array) -> float:
+    """Mean squared error of the pixels that are chosen."""
+    difference = encoded.decoded().pixels.astype(float) - shown.pixels
+    return float(np.square(difference)[where].mean())
+
+
+@pytest.mark.parametrize("effort", [1, 3])
+def test_the_region_gains_at_equal_bytes(effort: int) -> None:
+    codec = Codec(device="cpu")  # the tiny model has no quality to give
+    shown = Picture(image.read(EXAMPLE).pixels[100:356, 150:406])
+    mask = np.zeros((256, 256), np.uint8)
+    mask[64:192, 64:160] = 255
+    plain = codec.compress(shown, quality=40, effort=effort)
+    chosen = codec.compress(shown, target=Bytes(plain.n_bytes), effort=effort, roi=mask)
+    assert chosen.n_bytes <= plain.n_bytes
+    assert error(chosen, shown, mask > 0) < 10**-0.15 * error(plain, shown, mask > 0)  # 1.5 dB
+    assert error(chosen, shown, mask == 0) > error(plain, shown, mask == 0)
+    assert np.array_equal(codec.decode(chosen.data).pixels, chosen.decoded().pixels)
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_mask_of_one_colour_changes_little(tiny_codec: Codec, shown: Picture, value: int) -> None:
+    plain = tiny_codec.encode(shown, [30] * 5)
+    even = tiny_codec.encode(shown, [30] * 5, roi=np.full((128, 160), value, np.uint8))
+    assert even.n_bytes == pytest.approx(plain.n_bytes, rel=0.1)
+
+
+def test_masks_of_a_batch_belong_to_their_pictures(tiny_codec: Codec, shown: Picture, mask: Array) -> None:
+    masks = [mask, 255 - mask]
+    batch = tiny_codec.encode_batch([shown, shown], [[30] * 5] * 2, rois=masks)
+    alone = [tiny_codec.encode(shown, [30] * 5, roi=roi) for roi in masks]
+    assert [encoded.data for encoded in batch] == [encoded.data for encoded in alone]
+
+
+@pytest.mark.parametrize(
+    "roi",
+    [np.zeros((160, 128), np.uint8), np.zeros((128, 160, 1), np.uint8), np.zeros((128, 160), np.float32)],
+)
+def test_other_masks_are_refused(tiny_codec: Codec, shown: Picture, roi: Array) -> None:
+    with pytest.raises(ValueError, match="one grey value for each pixel"):
+        tiny_codec.encode(shown, [30] * 5, roi=roi)
