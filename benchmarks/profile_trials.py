@@ -89,7 +89,7 @@ def _beginning(codec: Codec, data: bytes, n_bytes: int) -> Picture:
 
 
 class Trials:
-    """Encodes the same pictures at any rate vector, each once.
+    """Encodes the same pictures at any rate vector, each once, and with the masking of a profile.
 
     `workers` pictures are coded at the same time; `tick` is called after each trial that was not known, and
     `encodes` counts them.
@@ -101,15 +101,16 @@ class Trials:
         pictures: Sequence[Picture],
         cache: RowCache,
         *,
+        masking: float = 0.0,
         with_previews: bool = False,
         workers: int = 1,
         tick: Callable[[], None] = lambda: None,
     ) -> None:
         self.codec, self.pictures, self.cache = codec, pictures, cache
-        self.with_previews, self.workers, self.tick = with_previews, workers, tick
+        self.masking, self.with_previews, self.workers, self.tick = masking, with_previews, workers, tick
         self.encodes = 0
         self._digests = [digest(repr(p.pixels.shape).encode() + p.pixels.tobytes()) for p in pictures]
-        self._context = (_version(codec), rd.metrics_digest())
+        self._context = (_version(codec), rd.metrics_digest(), *([masking] if masking else []))
 
     def __call__(self, rho: Sequence[int]) -> list[Numbers]:
         """What every picture gave at a rate vector, in their order."""
@@ -144,7 +145,7 @@ class Trials:
             yield from pool.map(lambda i: self._measure(rho, self.pictures[i]), indices)
 
     def _measure(self, rho: Sequence[int], picture: Picture) -> Numbers:
-        encoded = self.codec.encode(picture, rho)
+        encoded = self.codec.encode(picture, rho, masking=self.masking)
         preview = preview_db(self.codec, encoded, picture) if self.with_previews else None
         return Numbers(encoded.n_bytes, encoded.bpp, encoded.psnr_db, encoded.ms_ssim, encoded.ssimulacra2, preview)
 

@@ -35,6 +35,8 @@ METRICS = {
     "ssimulacra2": ("perceptual", "the best SSIMULACRA2 at every rate: how pictures look", "points of SSIMULACRA2"),
     "preview": ("preview", "most of the picture in the first bytes of the file", "dB of previews"),
 }
+# How much less an error should count in busy surroundings, where a metric follows the eye.
+MASKING = {"ms-ssim": 1.0, "ssimulacra2": 1.0}
 # Where a search measures what steps of single groups do; between them that is interpolated.
 STEPS_MEASURED_AT = (0.0, 25.0, 50.0, 75.0, 100.0)
 POSITIONS = "0,12.5,25,37.5,50,62.5,75,87.5,100"
@@ -178,8 +180,22 @@ def profile() -> None:
     metavar="N",
     help="How often to improve at each of them.",
 )
+@click.option(
+    "--masking",
+    type=click.FloatRange(0, 2),
+    metavar="X",
+    help="How much less errors count in busy surroundings.  [default: 1 for ms-ssim and ssimulacra2, else 0]",
+)
 @study_options
-def search(metric: str, name: str | None, points: int, rounds: int, study: Study, report: Reporter) -> None:
+def search(
+    metric: str,
+    name: str | None,
+    points: int,
+    rounds: int,
+    masking: float | None,
+    study: Study,
+    report: Reporter,
+) -> None:
     """Search for the profile that is best in a metric.
 
     At several rates, the rates of the groups are moved towards what gives the most at equal bytes, by real
@@ -193,7 +209,9 @@ def search(metric: str, name: str | None, points: int, rounds: int, study: Study
     catalog.read_profiles(study.target)  # if it is damaged, better now than after the search
     n_vectors = profile_search.usual_vectors(points, study.n_groups, rounds)
     n_vectors += len(STEPS_MEASURED_AT) * (1 + study.n_groups)
-    with study.trials(report, f"Search for {metric}", n_vectors, with_previews=metric == "preview") as trials:
+    masking = MASKING.get(metric, 0.0) if masking is None else masking
+    how = {"masking": masking, "with_previews": metric == "preview"}
+    with study.trials(report, f"Search for {metric}", n_vectors, **how) as trials:
         found = usage(
             lambda: profile_search.search(
                 functools.partial(trials.outcome, metric),
@@ -203,7 +221,7 @@ def search(metric: str, name: str | None, points: int, rounds: int, study: Study
                 tell=lambda winner: report.detail(_told(winner, unit)),
             )
         )
-        made = Profile(name or default_name, purpose, found.path)
+        made = Profile(name or default_name, purpose, found.path, masking=masking)
         made = replace(made, measured=calibrate(made, STEPS_MEASURED_AT, trials))
         places = [check.position for check in found.checks]
         made = replace(made, measured=profile_search.densified(made, places, trials))
@@ -234,7 +252,8 @@ def calibrate(name: str, positions: Sequence[float], study: Study, report: Repor
     from hvcodec.profiles import calibrate as measure
 
     known = study.profile(name)
-    with study.trials(report, f"Measure {name}", len(positions) * (1 + study.n_groups)) as trials:
+    n_vectors = len(positions) * (1 + study.n_groups)
+    with study.trials(report, f"Measure {name}", n_vectors, masking=known.masking) as trials:
         measured = replace(known, measured=measure(known, positions, trials))
     catalog.store_profile(study.target, measured)
     report.say(f"{name} -> {study.target}")

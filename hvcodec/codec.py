@@ -26,6 +26,7 @@ from .entropy import LayerDecoder, LayerEncoder, Tables
 from .errors import CorruptError, DesyncError, LimitError, ModelError
 from .model import refine, strips, weights
 from .model.config import ALIGN
+from .model.importance import combined, of_mask, of_masking
 from .model.refine import GoOn
 from .model.rounding import CAUTION
 from .model.walk import walk_prior
@@ -40,9 +41,6 @@ ITERATIONS = (0, 0, 4, 8, 16, 32, 48, 72, 110, 160)
 """Steps of refinement at each effort; effort 0 does not even ask the prior what symbols cost."""
 
 DEFAULT_EFFORT = 1
-
-ROI_FLOOR = 1 / 32
-"""What the error of a black pixel of a mask counts, where that of a white one counts 1."""
 
 
 def _always(done: float) -> bool:
@@ -132,17 +130,17 @@ class Codec:
         target, ValueError for settings that do not exist or a mask of another size.
         """
 
-        def encode(vector: Sequence[int]) -> Encoded:
-            return self.encode(picture, vector, effort=effort, roi=roi, digests=digests, go_on=go_on)
+        def encode(vector: Sequence[int], masking: float = 0.0) -> Encoded:
+            return self.encode(picture, vector, effort=effort, roi=roi, masking=masking, digests=digests, go_on=go_on)
 
         if rho is not None:
             return encode(rho)
         chosen = self.profile(profile)
         if target is None:
-            return encode(chosen.rho(quality))
+            return encode(chosen.rho(quality), chosen.masking)
         guide = chosen.guide(target)
         first_guess = guide.index(target.metric_aim(picture.width * picture.height))
-        return rate.search(encode, target, guide, first_guess=first_guess).trial
+        return rate.search(lambda vector: encode(vector, chosen.masking), target, guide, first_guess=first_guess).trial
 
     def encode(
         self,
@@ -151,12 +149,19 @@ class Codec:
         *,
         effort: int = DEFAULT_EFFORT,
         roi: Array | None = None,
+        masking: float = 0.0,
         digests: bool = False,
         go_on: GoOn = _always,
     ) -> Encoded:
-        """Compress a picture at a rate vector: one value 0..63 for each stride group, coarse to fine."""
+        """Compress a picture at a rate vector: one value 0..63 for each stride group, coarse to fine.
+
+        `masking` says how much less an error counts in busy surroundings than in smooth ones: 0 not at all,
+        1 by as much as their variance is larger.
+        """
         rois = None if roi is None else [roi]
-        return self.encode_batch([picture], [rho], effort=effort, rois=rois, digests=digests, go_on=go_on)[0]
+        return self.encode_batch(
+            [picture], [rho], effort=effort, rois=rois, masking=masking, digests=digests, go_on=go_on
+        )[0]
 
     def encode_batch(
         self,
@@ -165,6 +170,7 @@ class Codec:
         *,
         effort: int = DEFAULT_EFFORT,
         rois: Sequence[Array] | None = None,
+        masking: float = 0.0,
         digests: bool = False,
         go_on: GoOn = _always,
     ) -> list[Encoded]:
@@ -180,7 +186,7 @@ class Codec:
         for members in _by_size(pictures):
             own = [pictures[i] for i in members]
             masks = None if rois is None else [rois[i] for i in members]
-            symbols = self._analyze(own, [checked[i] for i in members], effort, masks, go_on)
+            symbols = self._analyze(own, [checked[i] for i in members], effort, masks, masking, go_on)
             for i, planes in zip(members, symbols, strict=True):
                 data = self._pack(pictures[i], checked[i], planes, digests)
                 coded[i] = Encoded(data, checked[i], self, planes, pictures[i])
@@ -282,11 +288,15 @@ class Codec:
         rhos: Sequence[Sequence[int]],
         effort: int,
         rois: Sequence[Array] | None,
+        masking: float,
         go_on: GoOn,
     ) -> list[Symbols]:
         height, width = (_aligned(side) for side in (pictures[0].height, pictures[0].width))
         rows, rates = self._pixel_rows(pictures), self._rates(rhos)
-        importance = None if rois is None else torch.stack([_importance(roi) for roi in rois]).to(self.device)
+        importance = combined(
+            None if rois is None else of_mask(torch.stack([_mask(roi) for roi in rois]).to(self.device)),
+            of_masking(rows, height, width, masking) if masking else None,
+        )
         choice = strips.Choice(caution=CAUTION if effort else None, importance=importance)
         if ITERATIONS[effort]:
             with self._quick_precision():
@@ -414,16 +424,12 @@ def _check_rois(rois: Sequence[Array], pictures: Sequence[Picture]) -> None:
             )
 
 
-def _importance(roi: Array) -> Tensor:
-    """(1, H, W) weights of a padded picture's pixels: from the floor to 1 on a logarithmic scale, mean 1.
-
-    The mean leaves the balance of bits and error to rho: a mask moves bits, and spends about as many.
-    """
+def _mask(roi: Array) -> Tensor:
+    """A mask as (1, rows, columns) of the padded picture, 0..1."""
     height, width = roi.shape
     grey = torch.from_numpy(roi.astype(np.float32)) / np.iinfo(roi.dtype).max
     padding = (0, _aligned(width) - width, 0, _aligned(height) - height)
-    weights = ROI_FLOOR ** (1 - torch.nn.functional.pad(grey[None, None], padding, mode="replicate")[0])
-    return weights / weights.mean()
+    return torch.nn.functional.pad(grey[None, None], padding, mode="replicate")[0]
 
 
 def _has_bfloat16() -> bool:

@@ -20,6 +20,7 @@ from .targets import METRICS, Target, Trial
 
 Rho = tuple[int, ...]
 RHO_MAX = 63
+MOST_MASKING = 2.0
 DEFAULT_PROFILE = "psnr"
 EQUAL_PROFILE = "equal"
 
@@ -116,8 +117,11 @@ class Profile:
     purpose: str
     path: tuple[Knot, ...]
     measured: tuple[Measured, ...] = ()
+    masking: float = 0.0  # how much less an error counts in busy surroundings, see Codec.encode
 
     def __post_init__(self) -> None:
+        if not 0 <= self.masking <= MOST_MASKING:
+            raise ValueError(f"the masking of {self.name!r} must lie in 0..{MOST_MASKING}, not {self.masking}")
         positions = [knot.position for knot in self.path]
         if len(positions) < 2 or positions[0] != 0 or positions[-1] != 100 or not _rises(positions):
             raise ValueError(f"the path of {self.name!r} must lead from position 0 to 100, not {positions}")
@@ -233,7 +237,7 @@ class Profile:
         try:
             path = tuple(Knot(float(k["position"]), tuple(map(float, k["rho"]))) for k in data["path"])
             rows = tuple(_row_from_dict(row) for row in data["measured"])
-            return cls(str(data["name"]), str(data["purpose"]), path, rows)
+            return cls(str(data["name"]), str(data["purpose"]), path, rows, float(data.get("masking", 0.0)))
         except (KeyError, TypeError) as err:
             raise ValueError(f"not a rate profile: {err!r}") from err
 

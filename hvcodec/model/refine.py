@@ -24,10 +24,11 @@ from torch import Tensor
 from . import Model
 from .blocks import straight_through
 from .config import lambda_of
+from .importance import GRID, PixelRows, at_positions, weighed
 from .likelihood import logistic_bits
 from .prior import Follower
 from .rounding import round_cheaply
-from .strips import Nudges, PixelRows, at_positions
+from .strips import Nudges
 from .transform import Latent, Steps
 
 STEP = 0.08
@@ -69,6 +70,10 @@ def _tiles(side: int) -> list[_Tile]:
     return tiles
 
 
+def _on_grid(side: slice) -> slice:
+    return slice(side.start // GRID, side.stop // GRID)
+
+
 def refine(
     model: Model,
     pixels: PixelRows,
@@ -86,7 +91,7 @@ def refine(
     places = [(down, across) for down in _tiles(height) for across in _tiles(width)]
     for number, (down, across) in enumerate(places):
         crop = pixels(down.read.start, down.read.stop)[..., across.read]
-        weight = None if importance is None else importance[:, :, down.read, across.read]
+        weight = None if importance is None else importance[:, :, _on_grid(down.read), _on_grid(across.read)]
         descent = _Descent(model, crop, rho, weight)
         is_wanted = True
         for i in range(iterations + 1):
@@ -126,7 +131,7 @@ class _Descent:
         nudged = [e + leaf for e, leaf in zip(self.features, leaves, strict=True)]
         loop = _Loop(self.model, nudged, self.rho, self.embedding, self.weight)
         error = (loop.pixels - self.pixels).square()
-        distortion = (error if self.weight is None else error * self.weight).sum(dim=(1, 2, 3)) / 3
+        distortion = weighed(error, self.weight) / 3
         cost = distortion.detach() + (self.price * loop.bits).sum(dim=1)
         is_better = cost < self.lowest
         self.lowest = torch.where(is_better, cost, self.lowest)

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from . import Model
 from .config import ALIGN, ModelConfig
+from .importance import GRID, PixelRows, at_positions
 from .prior import Follower
 from .rounding import CAUTION, round_cheaply
 from .transform import FINE, Answer, Latent, Steps, Transform
@@ -66,9 +66,6 @@ def reach(config: ModelConfig) -> int:
 Rows = Callable[[int], slice]
 """Rows of a layer's plane, by its stride."""
 
-PixelRows = Callable[[int, int], Tensor]
-"""Gives rows first..end of the padded picture as (N, 3, rows, width) pixels, -0.5..0.5."""
-
 
 Nudges = list[np.ndarray]
 """For each rung, coarse to fine: (N, width, rows, columns) float16, added to the features of the analysis."""
@@ -79,15 +76,10 @@ class Choice(NamedTuple):
 
     caution: float | None = CAUTION  # of the rounding; None rounds to the nearest integer and asks no prior
     nudges: Nudges | None = None  # see refine.py
-    importance: Tensor | None = None  # (N, 1, height, width): weight of the error of each pixel
+    importance: Tensor | None = None  # weights of the error of each pixel, see importance.py
 
 
 PLAIN = Choice()
-
-
-def at_positions(importance: Tensor | None, like: Tensor) -> Tensor | float:
-    """Mean importance of the pixels of each position of a layer; 1 where all pixels matter alike."""
-    return 1.0 if importance is None else F.adaptive_avg_pool2d(importance, (like.shape[-2], like.shape[-1]))
 
 
 def analyze(
@@ -111,7 +103,7 @@ def analyze(
     features = [e, *transform.bottom_up(e, embedding, range(FINE - 2, -1, -1))][::-1]
 
     def coding(source: list[Tensor], follower: Follower, read: Rows, own: Rows, keep: Rows) -> Answer:
-        importance = None if choice.importance is None else choice.importance[:, :, read(1)]
+        importance = None if choice.importance is None else choice.importance[:, :, read(GRID)]
 
         def answer(latent: Latent, steps: Steps, h: Tensor) -> Tensor:
             stride = config.stages[latent.group].stride

@@ -34,9 +34,9 @@ class Counting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.codec, name)
 
-    def encode(self, *args: Any) -> Any:
+    def encode(self, *args: Any, **kwargs: Any) -> Any:
         self.asked += 1
-        return self.codec.encode(*args)
+        return self.codec.encode(*args, **kwargs)
 
 
 def test_the_numbers_are_those_of_the_files(tiny_codec: Codec, pictures: list[Picture], tmp_path: Path) -> None:
