@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from . import context, paths, run, speed, stages, store, training
+from . import context, paths, response, run, speed, stages, store, target_study, training
 from .codecs import Codec, Unavailable, catalogue
 from .pictures import Sample, find, set_name
 from .progress import Reporter
@@ -117,6 +117,32 @@ def measure_context(places: tuple[Path, ...]) -> None:
     work = Work(places)
     with work.reporter.bar("Context", len(context.RHOS) * len(work.samples)) as tick:
         store.write(store.study_path(work.folder, context.STUDY), context.measure(work.samples, tick))
+
+
+@main.command("targets")
+@images_option
+def measure_targets(places: tuple[Path, ...]) -> None:
+    """Targets of every kind on every picture: whether they are met, and in how many encodes."""
+    work = Work(places)
+    n_targets = sum(len(kind.asked) for kind in target_study.KINDS.values())
+    with work.reporter.bar("Targets", len(work.samples) * n_targets) as tick:
+        cache = run.cache_of(work.folder, target_study.STUDY)
+        study = target_study.run(work.samples, work.folder, cache, tick)
+    for row in study["summary"]:
+        work.reporter.say(
+            f"{row['kind']}: {row['met']} of {row['asked']} met, "
+            f"{row['median_encodes']:g} encodes in the median, {row['most_encodes']} at most"
+        )
+
+
+@main.command("response")
+@images_option
+def measure_response(places: tuple[Path, ...]) -> None:
+    """What steps of single groups do to their bytes, and the estimated against the real rate."""
+    work = Work(places)
+    with work.reporter.bar("Response", response.count(work.samples, 5)) as tick:
+        study = response.run(work.samples, work.folder, tick)
+    work.reporter.say(", ".join(f"{name} {value}" for name, value in study["summary"].items()))
 
 
 @main.command("training")

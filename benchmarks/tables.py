@@ -10,6 +10,7 @@ from .curves import Curve
 
 REFERENCES = ("published/vtm-18.0", "avif-s4-psnr", "jxl-e7", "webp-m6", "jpeg-420")
 RATES_BPP = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0)
+GAIN_RATES_BPP = (0.2, 1.0)
 METRIC_TITLES = {"psnr_db": "PSNR", "ms_ssim_db": "MS-SSIM", "ssimulacra2": "SSIMULACRA2"}
 
 
@@ -169,6 +170,60 @@ def context(results: Path) -> str | None:
     return markdown(["ρ of all groups", "saved of all symbols' bits"], rows)
 
 
+def targets(results: Path) -> str | None:
+    """How many targets of each kind were met, and in how many encodes."""
+    study = store.read_study(results, "targets")
+    if study is None:
+        return None
+    rows = [
+        [row["kind"], f"{row['met']} of {row['asked']}", f"{row['median_encodes']:g}", str(row["most_encodes"])]
+        for row in study["summary"]
+    ]
+    return markdown(["target", "met", "encodes, median", "encodes, most"], rows)
+
+
+def response(results: Path) -> str | None:
+    """Monotone steps of single groups, and the estimated against the real rate."""
+    study = store.read_study(results, "response")
+    if study is None:
+        return None
+    told = study["summary"]
+    rows = [
+        ["steps up of one group's ρ that give it at least as many bytes", f"{told['monotone_percent']:.1f} %"],
+        ["real bytes over the estimate, all files together", f"{told['real_over_estimated_percent']:+.2f} %"],
+        ["the same, worst file", f"{told['worst_percent']:+.2f} %"],
+    ]
+    return markdown(["", "measured"], rows)
+
+
+def profile_gains(results: Path) -> str | None:
+    """What profiles and effort give over the default profile at equal bytes, 0.2 to 1.0 bpp."""
+    known = {curve.name: curve for curve in curves.of_set(results) if curve.group == "hvcodec"}
+    base = known.get("hvcodec-psnr-e1")
+    others = [curve for curve in known.values() if curve is not base]
+    if base is None or not others:
+        return None
+    rows = []
+    for curve in others:
+        gains = [_mean_gain(base, curve, metric) for metric in METRIC_TITLES]
+        rate = curves.bd_rate(base, curve, "psnr_db")
+        cells = ["–" if gain is None else f"{gain:+.2f}" for gain in gains]
+        rows.append([curve.title, *cells, "–" if rate is None else f"{rate:+.1f} %"])
+    head = ["against the default at equal bytes", "PSNR, dB", "MS-SSIM, dB", "SSIMULACRA2", "BD-rate, PSNR"]
+    return markdown(head, rows)
+
+
+def _mean_gain(base: Curve, other: Curve, metric: str) -> float | None:
+    gains = []
+    for step in range(17):
+        rate = GAIN_RATES_BPP[0] * (GAIN_RATES_BPP[1] / GAIN_RATES_BPP[0]) ** (step / 16)
+        a, b = curves.quality_at(base, metric, rate), curves.quality_at(other, metric, rate)
+        if a is None or b is None:
+            return None
+        gains.append(b - a)
+    return sum(gains) / len(gains)
+
+
 TABLES: dict[str, Callable[[Path], str | None]] = {
     "bd-rates": bd_rates,
     "bd-rates-ssimulacra2": bd_rates_ssimulacra2,
@@ -180,4 +235,7 @@ TABLES: dict[str, Callable[[Path], str | None]] = {
     "training-kernels": training_kernels,
     "calibration": calibration,
     "context": context,
+    "targets": targets,
+    "response": response,
+    "profile-gains": profile_gains,
 }

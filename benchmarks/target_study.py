@@ -1,0 +1,126 @@
+"""How well targets are met: five of each kind on every picture, with the number of encodes that each took."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from hvcodec import Bpp, Bytes, Codec, Encoded, Picture, Psnr, Ssimulacra2, TargetError
+from hvcodec.rate import Target
+
+from . import store
+from .cache import RowCache, key_of
+from .environment import environment
+from .pictures import Sample
+
+STUDY = "targets"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of target: what is asked, what is read off the result, and how far it may lie from that."""
+
+    make: Callable[[float], Target]
+    asked: tuple[float, ...]
+    reached: Callable[[Encoded], float]
+    least: Callable[[float], float]
+    most: Callable[[float], float]
+
+
+KINDS = {
+    "size": Kind(
+        lambda value: Bytes(round(value)),
+        (8_000, 16_000, 32_000, 64_000, 100_000),
+        lambda encoded: encoded.n_bytes,
+        lambda value: 0.97 * value,
+        lambda value: value,
+    ),
+    "bpp": Kind(
+        Bpp,
+        (0.15, 0.3, 0.6, 1.0, 1.6),
+        lambda encoded: encoded.bpp,
+        lambda value: 0.97 * value,
+        lambda value: value,
+    ),
+    "psnr": Kind(
+        Psnr,
+        (28.0, 31.0, 34.0, 37.0, 40.0),
+        lambda encoded: encoded.psnr_db,
+        lambda value: value,
+        lambda value: value + 0.1,
+    ),
+    "ssimulacra2": Kind(
+        Ssimulacra2,
+        (20.0, 40.0, 55.0, 70.0, 85.0),
+        lambda encoded: encoded.ssimulacra2,
+        lambda value: value,
+        lambda value: value + 1.0,
+    ),
+}
+
+
+class Counting(Codec):
+    """A codec that counts its encodes."""
+
+    encodes = 0
+
+    def encode(self, *args: Any, **kwargs: Any) -> Encoded:
+        self.encodes += 1
+        return super().encode(*args, **kwargs)
+
+
+def run(samples: Sequence[Sample], folder: Path, cache: RowCache, tick: Callable[[], None] = lambda: None) -> Row:
+    """Ask for every target on every picture (cached rows are not measured again) and write the study."""
+    codec = Counting(device="cpu")
+    rows: list[Row] = []
+    for sample in samples:
+        picture: Picture | None = None
+        for name, kind in KINDS.items():
+            for asked in kind.asked:
+                key = key_of(sample.digest, codec.model_id.hex(), repr(codec.profile()), name, asked)
+                row = cache.get(key)
+                if row is None:
+                    picture = picture or Picture(np.asarray(sample.load()))
+                    row = measure(codec, picture, name, asked)
+                    cache.put(key, row)
+                rows.append({"picture": sample.name, **row})
+                tick()
+    document = {"study": STUDY, "environment": environment(), "summary": summary(rows), "rows": rows}
+    store.write(store.study_path(folder, STUDY), document)
+    return document
+
+
+def measure(codec: Counting, picture: Picture, name: str, asked: float) -> Row:
+    """What one search for a target came to."""
+    kind, codec.encodes = KINDS[name], 0
+    try:
+        encoded = codec.compress(picture, target=kind.make(asked))
+    except TargetError as error:
+        return {"kind": name, "asked": asked, "encodes": codec.encodes, "met": False, "error": str(error)}
+    reached = kind.reached(encoded)
+    met = bool(kind.least(asked) <= reached <= kind.most(asked))
+    return {"kind": name, "asked": asked, "reached": round(reached, 5), "encodes": codec.encodes, "met": met}
+
+
+def summary(rows: Sequence[Row]) -> list[Row]:
+    """How many of each kind were met, and how many encodes they took."""
+    found = []
+    for name in KINDS:
+        own = [row for row in rows if row["kind"] == name]
+        encodes = [row["encodes"] for row in own]
+        found.append(
+            {
+                "kind": name,
+                "asked": len(own),
+                "met": sum(row["met"] for row in own),
+                "median_encodes": median(encodes),
+                "most_encodes": max(encodes),
+            }
+        )
+    return found

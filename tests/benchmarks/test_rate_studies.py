@@ -1,0 +1,66 @@
+"""The studies of rate control: targets that are met or not, steps of single groups, and estimated bytes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hvcodec_benchmarks import response, store, tables, target_study
+from hvcodec_benchmarks.cache import RowCache
+from hvcodec_benchmarks.pictures import Sample, find
+from synthetic import picture
+
+from hvcodec import image
+
+
+@pytest.fixture
+def samples(tmp_path: Path, tiny_model: Path) -> list[Sample]:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(2):
+        image.write(picture(176, 192, seed=i), folder / f"{i}.png")
+    return find([folder])
+
+
+def test_targets_are_asked_once_and_counted(
+    samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"size": (2_500, 1_000_000), "psnr": (24.0,)}
+    monkeypatch.setattr(
+        target_study, "KINDS", {name: replace(target_study.KINDS[name], asked=v) for name, v in asked.items()}
+    )
+    cache = RowCache(tmp_path / "rows")
+    study = target_study.run(samples, tmp_path, cache)
+    assert len(study["rows"]) == 6
+    by_kind = {row["kind"]: row for row in study["summary"]}
+    assert by_kind["size"]["asked"] == 4
+    impossible = [row for row in study["rows"] if row["asked"] == 1_000_000]
+    assert all(not row["met"] and "no setting gives" in row["error"] for row in impossible)
+    for row in study["rows"]:
+        assert 1 <= row["encodes"] <= 7
+        if row["kind"] == "size" and row["met"]:
+            assert 0.97 * 2_500 <= row["reached"] <= 2_500
+    monkeypatch.setattr(target_study, "measure", None)  # nothing is measured again
+    assert target_study.run(samples, tmp_path, cache)["rows"] == study["rows"]
+    table = tables.targets(tmp_path)
+    assert table is not None and "| size |" in table
+
+
+def test_steps_and_estimates(samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(response, "BASES", (30,))
+    monkeypatch.setattr(response, "OFFSETS", (-9, 0, 9))
+    ticks: list[None] = []
+    study = response.run(samples, tmp_path, lambda: ticks.append(None))
+    assert len(ticks) == response.count(samples, 5) == 2 * 5 * 3
+    assert study["summary"]["steps"] == 2 * 5 * 2
+    for row in study["estimates"]:
+        assert 0 < row["n_bytes"] - row["estimated_bytes"] < 64 + 6 * 7  # header, and a little for each layer
+    assert store.read_study(tmp_path, response.STUDY) is not None
+    table = tables.response(tmp_path)
+    assert table is not None and "worst file" in table
+
+
+def test_monotone_counts_steps() -> None:
+    rows = [{"bytes": [1, 2, 2]}, {"bytes": [5, 4, 6]}]
+    assert response.monotone(rows) == {"steps": 4, "monotone_percent": 75.0}
