@@ -20,9 +20,9 @@ from hvcodec.train.forward import Pass, forward
 OBJECTIVES = {"per_layer_beta": {"balance": 1.0}, "rate_target": {"bpp": [0.01, 0.05, 0.2, 0.3, 0.4]}}
 
 
-def quiet_forward(model: Model, pixels: torch.Tensor, rho: torch.Tensor, _: Any = None) -> Pass:
+def quiet_forward(model: Model, pixels: torch.Tensor, rho: torch.Tensor, _: Any = None, **how: Any) -> Pass:
     """Without noise, which differs between ranks: what is left must be equal."""
-    return forward(model, pixels, rho, None)
+    return forward(model, pixels, rho, None, **how)
 
 
 def work(rank: int, world: int, port: int, pictures: Path, folder: Path, name: str, answer: Connection) -> None:
