@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from . import context, paths, response, run, speed, stages, store, target_study, training
+from . import context, designs, paths, response, run, speed, stages, store, target_study, training
 from .codecs import Codec, Unavailable, catalogue
 from .pictures import Sample, find, set_name
 from .progress import Reporter
@@ -156,6 +156,30 @@ def measure_training(model: str, batches: tuple[int, ...], threads: tuple[int, .
     target = paths.results_dir() / training.FILE
     with Reporter().bar("Training", len(batches) * len(threads)) as tick:
         training.run(target, model=model, batches=batches, threads=threads, steps=steps, device=device, tick=tick)
+
+
+@main.command("designs")
+@click.option(
+    "--design", "names", multiple=True, type=click.Choice(list(designs.DESIGNS)), help="All if none is named."
+)
+@click.option("--minutes", default=20.0, show_default=True, help="Time for each of them.")
+@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Pictures or shards.")
+@click.option("--out", default="runs/designs", show_default=True, type=click.Path(path_type=Path), help="Their runs.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
+def measure_designs(
+    names: tuple[str, ...], minutes: float, data: Path | None, out: Path, device: str, threads: int | None
+) -> None:
+    """Structures and ways to train, compared at equal time; leave the machine alone meanwhile."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    chosen = names or tuple(designs.DESIGNS)
+    with Reporter().bar("Designs", len(chosen)) as tick:
+        designs.run(
+            paths.results_dir() / designs.FILE, out, chosen, minutes=minutes, data=data, device=device, tick=tick
+        )
 
 
 @main.command()

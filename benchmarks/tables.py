@@ -182,6 +182,28 @@ def targets(results: Path) -> str | None:
     return markdown(["target", "met", "encodes, median", "encodes, most"], rows)
 
 
+def designs(results: Path) -> str | None:
+    """Structures and ways to train at equal time."""
+    path = results.parent / "designs.json"
+    if not path.is_file():
+        return None
+    study = store.read(path)
+    levels = list(study["rows"][0]["losses"])
+    rows = [
+        [
+            row["title"],
+            *(f"{row['losses'][level]:.3f}" for level in levels),
+            f"{row['crops_per_s']:.1f}",
+            f"{row['megabytes']:.1f}",
+            f"{row['decode_ms']:.0f} ms",
+        ]
+        for row in study["rows"]
+    ]
+    head = ["design", *(f"loss, ρ {level}" for level in levels), "crops/s", "MB", "decode"]
+    about = f"{study['minutes']:g} minutes each, {study['environment']['cpu']}, {study['environment']['cores']} cores."
+    return f"{about}\n\n{markdown(head, rows)}"
+
+
 def response(results: Path) -> str | None:
     """Monotone steps of single groups, and the estimated against the real rate."""
     study = store.read_study(results, "response")
@@ -237,5 +259,6 @@ TABLES: dict[str, Callable[[Path], str | None]] = {
     "context": context,
     "targets": targets,
     "response": response,
+    "designs": designs,
     "profile-gains": profile_gains,
 }

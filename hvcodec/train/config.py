@@ -57,9 +57,9 @@ class DataConfig:
 class OptimizerConfig:
     """Steps of the weights."""
 
-    name: str = "adamw"  # muon: for the matrices of the blocks, AdamW for the rest
+    name: str = "muon"  # for the matrices of the blocks, with AdamW for the rest; or adamw for all
     momentum: float = 0.95  # of Muon
-    muon_ratio: float = 1.0  # its learning rate, against that of the blocks' other parameters
+    muon_ratio: float = 2.0  # its learning rate, against that of the blocks' other parameters
     learning_rate: float = 2e-3
     beta1: float = 0.9
     beta2: float = 0.98
@@ -123,7 +123,7 @@ class RunConfig:
     """Seed, batch, precision, and how often to validate and to save."""
 
     seed: int = 0
-    batch: int = 4  # crops of all ranks together
+    batch: int = 8  # crops of all ranks together
     crop: int = 256
     bf16: bool = True
     checkpoint_seconds: float = 60.0

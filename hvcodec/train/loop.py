@@ -132,7 +132,7 @@ class Trainer:
             self.wrapped = DistributedDataParallel(self.step_module)
         self.average = copy.deepcopy(model).requires_grad_(False).eval()
         self._averaged = tuple(self.average.parameters()), tuple(model.parameters())
-        self.optimizer = Optimizer(self.step_module, config.optimizer)
+        self.optimizer = Optimizer(self.step_module, config.optimizer, bf16=run.bf16)
         self.step, self.seconds = 0, 0.0
         self.journal = Journal(folder / "log.jsonl", mute=self.rank > 0)
         if state is not None:

@@ -23,8 +23,8 @@ RMS = 0.2
 class Muon:
     """Steps of convolution kernels (O, I, H, W) and matrices (O, I), each as a matrix of O rows."""
 
-    def __init__(self, parameters: list[nn.Parameter], momentum: float) -> None:
-        self.parameters, self.momentum = parameters, momentum
+    def __init__(self, parameters: list[nn.Parameter], momentum: float, dtype: torch.dtype = torch.bfloat16) -> None:
+        self.parameters, self.momentum, self.dtype = parameters, momentum, dtype
         self.velocity = [torch.zeros_like(parameter) for parameter in parameters]
 
     @torch.no_grad()
@@ -43,7 +43,7 @@ class Muon:
                 moved = self.velocity[i].lerp(gradient, 1 - self.momentum)
                 self.velocity[i].copy_(torch.where(good, moved, self.velocity[i]))
                 gradients.append(gradient.lerp(self.velocity[i], self.momentum).flatten(1))  # Nesterov
-            updates = orthogonal(torch.stack(gradients))
+            updates = orthogonal(torch.stack(gradients), self.dtype)
             size = rate * RMS * max(updates.shape[1:]) ** 0.5
             for i, update in zip(members, updates, strict=True):
                 self.parameters[i].sub_(update.view(shape) * torch.where(good, size, 0.0))
@@ -57,11 +57,11 @@ class Muon:
             own.copy_(stored)
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
+def orthogonal(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     """Nearly the orthogonal factors of matrices (N, rows, columns): singular values between 0.7 and 1.2."""
     a, b, c = QUINTIC
     tall = matrices.shape[1] > matrices.shape[2]
-    x = (matrices.mT if tall else matrices).bfloat16()
+    x = (matrices.mT if tall else matrices).to(dtype)
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     for _ in range(ITERATIONS):
         square = x @ x.mT

@@ -20,7 +20,7 @@ MATRICES = ("spatial.weight", "expand.weight", "project.weight", "modulate.weigh
 class Optimizer:
     """AdamW over the parameters of a training step, or Muon for the blocks' matrices; never waits for the device."""
 
-    def __init__(self, module: nn.Module, config: OptimizerConfig) -> None:
+    def __init__(self, module: nn.Module, config: OptimizerConfig, *, bf16: bool = False) -> None:
         self.config = config
         groups: dict[str, list[nn.Parameter]] = {"blocks": [], "ladder": [], "prior": [], "tables": []}
         matrices: list[nn.Parameter] = []
@@ -44,7 +44,7 @@ class Optimizer:
             weight_decay=config.weight_decay,
             fused=True,
         )
-        self.muon = Muon(matrices, config.momentum) if matrices else None
+        self.muon = Muon(matrices, config.momentum, torch.bfloat16 if bf16 else torch.float32) if matrices else None
         device = next(module.parameters()).device
         self.skipped = torch.zeros((), device=device)
 

@@ -46,7 +46,7 @@ def test_a_configuration_is_read_from_toml(tmp_path: Path) -> None:
     assert (config.data.folder, config.data.cache) == (str(tmp_path / "pictures"), "")
     assert config.data.jitter == 1.0
     assert config.optimizer.learning_rate == 1e-3
-    assert config.optimizer.name == "adamw"
+    assert config.optimizer.name == "muon"
     assert config.schedule.steps == 500
     assert (config.objective.name, config.objective.params) == ("geco", {"mse": 0.001, "speed": 0.01})
     assert (config.run.batch, config.run.bf16, config.run.checkpoint_seconds) == (4, False, 60.0)
