@@ -105,7 +105,7 @@ def test_the_packaged_configurations_are_valid_and_commented() -> None:
     for name in ("toy", "default"):
         config = load(find(name))
         assert loop.model_config(config.model).stages
-        assert config.objective.params == {"balance": 1.0}
+        assert config.objective.params["balance"] == 1.0
         keys = [line for line in find(name).read_text("utf-8").splitlines() if re.match(r"\w+ = ", line)]
         assert [line for line in keys if "  # " not in line] == []
     recipe, defaults = load(find("default")), TrainConfig()
