@@ -19,7 +19,7 @@ GRID = 4
 MASK_FLOOR = 1 / 32
 """What the error of a black pixel of a mask counts, where that of a white one counts 1."""
 
-WINDOW = 7
+WINDOW = 5
 """Surroundings in which a picture is busy or smooth: so many squares to each side of a window."""
 
 SMOOTH = 2e-3

@@ -32,7 +32,7 @@ def images(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_profile_is_searched_listed_used_and_measured_again(images: Path, hvcodec: Hvcodec) -> None:
     catalog.store_profile(STORED, Profile("mine", "kept", uniform(5).path))
     how = ["--images", images, "--max-images", 1, "--model", MODEL, "--json"]
-    search = ["profile", "search", "--metric", "ssimulacra2", "--masking", 0, "--points", 1, "--rounds", 1, *how]
+    search = ["profile", "search", "--metric", "ssimulacra2", "--points", 1, "--rounds", 1, *how]
     result = hvcodec(*search)
     assert result.exit_code == 0, result.stderr
     fields = json.loads(result.stdout)
@@ -49,7 +49,7 @@ def test_a_profile_is_searched_listed_used_and_measured_again(images: Path, hvco
     for check in fields["checks"]:
         assert list(found.rho(check["quality"])) == check["rho"]
     at = {row.position: row for row in found.measured}
-    assert {0, 25, 50, 75, 100} < set(at)
+    assert {0, 25, 50, 75, 100} <= set(at)
     for check in fields["checks"]:
         assert min(abs(check["quality"] - position) for position in at) < 1
         if check["quality"] in at:

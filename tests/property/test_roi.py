@@ -10,6 +10,7 @@ import pytest
 from synthetic import picture
 
 from hvcodec import image
+from hvcodec.catalog import PACKAGED
 from hvcodec.codec import Codec, Encoded
 from hvcodec.picture import Picture
 from hvcodec.targets import Bytes
@@ -17,6 +18,7 @@ from hvcodec.targets import Bytes
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+WEIGHTS = PACKAGED / "default.safetensors"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "parrots.png"
 
 
@@ -40,7 +42,7 @@ def error(encoded: Encoded, shown: Picture, where: Array) -> float:
 
 @pytest.mark.parametrize("effort", [1, 3])
 def test_the_region_gains_at_equal_bytes(effort: int) -> None:
-    codec = Codec(device="cpu")  # the tiny model has no quality to give
+    codec = Codec(WEIGHTS, device="cpu")  # the tiny model has no quality to give
     shown = Picture(image.read(EXAMPLE).pixels[100:356, 150:406])
     mask = np.zeros((256, 256), np.uint8)
     mask[64:192, 64:160] = 255

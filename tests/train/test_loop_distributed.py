@@ -35,6 +35,7 @@ def work(rank: int, world: int, port: int, pictures: Path, folder: Path, name: s
     config = configuration(
         pictures,
         objective={"name": name, "params": OBJECTIVES[name]},
+        optimizer={"name": "adamw"},  # Muon makes much of directions that hardly have a gradient
         schedule={"steps": 8},
         run={"batch": 4, "validation_crops": 16},
     )
