@@ -24,7 +24,7 @@ from .pictures import Sample, spread
 STUDY = "response"
 BASES = (12, 24, 36, 48)
 OFFSETS = (-9, -6, -3, 0, 3, 6, 9)
-PICTURES = 6
+PICTURES = 3
 Row = dict[str, Any]
 Array = np.ndarray[Any, np.dtype[Any]]
 
