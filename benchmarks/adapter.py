@@ -6,10 +6,9 @@ stride group, which the profiles are judged against.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -69,9 +68,7 @@ class HvcodecCodec:
     def _compress(self, image: Image.Image, **how: Any) -> bytes:
         import hvcodec
 
-        if has_effort():
-            how["effort"] = self.effort
-        return self.codec.compress(hvcodec.Picture(np.asarray(image)), **how).data
+        return self.codec.compress(hvcodec.Picture(np.asarray(image)), effort=self.effort, **how).data
 
     def decode(self, data: bytes) -> Image.Image:
         """The picture in a file's bytes, as 8-bit RGB."""
@@ -129,8 +126,6 @@ def hvcodec_entries() -> list[HvcodecCodec | Unavailable]:
         why = reason
         if why is None and curve.profile not in (*profiles, EqualRho.profile):
             why = f"the model has no profile {curve.profile}"
-        if why is None and curve.effort != 1 and not has_effort():
-            why = "this hvcodec has one effort only"
         entries.append(curve if why is None else Unavailable(curve.name, curve.title, why))
     return entries
 
@@ -143,11 +138,3 @@ def installed_profiles() -> tuple[tuple[str, ...], str | None]:
         return tuple(hvcodec.Codec(device="cpu").profiles), None
     except (hvcodec.ModelError, ImportError) as error:
         return (), str(error)
-
-
-@lru_cache(maxsize=1)
-def has_effort() -> bool:
-    """Whether this hvcodec takes an effort."""
-    import hvcodec
-
-    return "effort" in inspect.signature(hvcodec.Codec.compress).parameters
