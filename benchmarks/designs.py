@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from hvcodec import Codec, Picture
 from hvcodec.model.config import ModelConfig, Stage, default_config, tiny_config
@@ -110,7 +111,13 @@ def run(
             train(config, place, minutes=minutes, resume=begun, data=data, device=device)
         rows.append({"design": name, "title": title, **judge(place)})
         tick()
-        document = {"minutes": minutes, "device": device, "environment": environment(), "rows": rows}
+        document = {
+            "minutes": minutes,
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "environment": environment(),
+            "rows": rows,
+        }
         store.write(target, document)
     return document
 

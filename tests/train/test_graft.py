@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import configuration, shorten, write_pictures
+from short_runs import configuration, shorten, write_pictures
 
 from hvcodec.entropy import Tables
 from hvcodec.errors import ConfigError

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import Ticks, configuration, rows, shorten, write_pictures
 from safetensors.torch import load_file
+from short_runs import Ticks, configuration, rows, shorten, write_pictures
 from synthetic import picture
 from torch import Tensor
 

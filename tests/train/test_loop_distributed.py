@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from short_runs import configuration, rows, shorten, write_pictures
 
 from hvcodec.model import Model
 from hvcodec.train import loop
 from hvcodec.train.forward import Pass, forward
-from runs import configuration, rows, shorten, write_pictures
 
 OBJECTIVES = {"per_layer_beta": {"balance": 1.0}, "rate_target": {"bpp": [0.01, 0.05, 0.2, 0.3, 0.4]}}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import Ticks, configuration, rows, shorten, write_pictures
+from short_runs import Ticks, configuration, rows, shorten, write_pictures
 
 from hvcodec.train import checkpoint
 from hvcodec.train.loop import train

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import configuration, shorten, write_pictures
 from safetensors.torch import load_file
+from short_runs import configuration, shorten, write_pictures
 from torch import nn
 
 from hvcodec.train import checkpoint, loop
