@@ -37,7 +37,7 @@ Dtype = Literal["float32", "bfloat16"]
 Array = np.ndarray[Any, np.dtype[Any]]
 Symbols = list[Array]  # of one picture: (Z, rows, columns) for each layer
 
-ITERATIONS = (0, 0, 4, 8, 16, 32, 48, 72, 110, 160)
+ITERATIONS = (0, 0, 4, 10, 24, 60, 100, 160, 240, 360)
 """Steps of refinement at each effort; effort 0 does not even ask the prior what symbols cost."""
 
 DEFAULT_EFFORT = 1

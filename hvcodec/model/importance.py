@@ -61,11 +61,9 @@ def at_positions(weights: Tensor | None, like: Tensor) -> Tensor | float:
 
 
 def weighed(error: Tensor, weights: Tensor | None) -> Tensor:
-    """Sum of an error (N, 3, height, width) over each picture, every pixel with its weight."""
-    if weights is None:
-        return error.sum(dim=(1, 2, 3))
+    """Sums of an error (N, 3, height, width) over all channels of each square, with its weight."""
     per_square = F.avg_pool2d(error.sum(dim=1, keepdim=True), GRID) * GRID**2
-    return (per_square * weights).sum(dim=(1, 2, 3))
+    return per_square if weights is None else per_square * weights
 
 
 def _balanced(weights: Tensor) -> Tensor:

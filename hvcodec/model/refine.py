@@ -23,7 +23,7 @@ from torch import Tensor
 
 from . import Model
 from .blocks import straight_through
-from .config import lambda_of
+from .config import ALIGN, lambda_of
 from .importance import GRID, PixelRows, at_positions, weighed
 from .likelihood import logistic_bits
 from .prior import Follower
@@ -35,12 +35,15 @@ STEP = 0.08
 """First step of the descent, where 1 would remove an error of the picture at once if the ladder were linear."""
 
 PATIENCE = 3
-"""After so many steps without a new lowest cost it goes on from the best nudges with a smaller step."""
+"""After so many steps without a new lowest cost a cell goes on from its best nudges with a smaller step."""
 
 SHRINK = 0.7
 
 RATE_WEIGHT = 1.25
 """A symbol's bits count for more than themselves: small symbols also make their neighbours cheaper."""
+
+CELL = ALIGN
+"""Each square of so many pixels keeps its own best nudges and its own step: what helps here may hurt there."""
 
 TILE, HALO = 768, 64
 """Pixels of a side that are refined at once, and how many around them are refined with them and then left."""
@@ -99,7 +102,7 @@ def refine(
             if not is_wanted:
                 break
             descent.step()
-        for stage, nudge, part in zip(stages, nudges, descent.best, strict=True):
+        for stage, nudge, part in zip(stages, nudges, descent.finish(), strict=True):
             (rows, keep_rows), (columns, keep_columns) = down.place(stage.stride), across.place(stage.stride)
             nudge[:, :, rows, columns] = part[:, :, keep_rows, keep_columns].half().cpu().numpy()
         if not is_wanted:
@@ -108,7 +111,7 @@ def refine(
 
 
 class _Descent:
-    """The nudges of one tile, and the best that they have been for each picture."""
+    """The nudges of one tile, and the best that they have been in each cell of each picture."""
 
     def __init__(self, model: Model, pixels: Tensor, rho: Tensor, weight: Tensor | None) -> None:
         self.model, self.pixels, self.rho, self.weight = model, pixels, rho, weight
@@ -121,61 +124,103 @@ class _Descent:
         self.price = torch.tensor(prices, device=rho.device)  # of a bit, in squared error
         self.nudges = [torch.zeros_like(e) for e in self.features]
         self.best = self.nudges
-        self.lowest = torch.full((len(pixels),), math.inf, device=pixels.device)
+        cells = (len(pixels), 1, pixels.shape[-2] // CELL, pixels.shape[-1] // CELL)
+        self.lowest = torch.full(cells, math.inf, device=pixels.device)  # cost of a cell and its surroundings
         self.size = torch.full_like(self.lowest, STEP)
         self.in_vain = torch.zeros_like(self.lowest)  # steps since the lowest cost
+        self.chosen, self.cost = self.nudges, torch.full((len(pixels),), math.inf, device=pixels.device)
 
     def step(self) -> None:
         """Judge the nudges as they are, and move them."""
-        leaves = [nudge.detach().requires_grad_() for nudge in self.nudges]
-        nudged = [e + leaf for e, leaf in zip(self.features, leaves, strict=True)]
-        loop = _Loop(self.model, nudged, self.rho, self.embedding, self.weight)
-        error = (loop.pixels - self.pixels).square()
-        distortion = weighed(error, self.weight) / 3
-        cost = distortion.detach() + (self.price * loop.bits).sum(dim=1)
-        is_better = cost < self.lowest
-        self.lowest = torch.where(is_better, cost, self.lowest)
+        leaves, cost, gradients = self._measure(self.nudges)
+        self._remember(leaves, cost)
+        # What a cell sends around changes its neighbours, so it answers for them too.
+        around = F.avg_pool2d(F.pad(cost, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+        is_better = around < self.lowest
+        self.lowest = torch.where(is_better, around, self.lowest)
         self.best = _where(is_better, leaves, self.best)
         # Rounding makes the cost a rough thing: a step that helped at first is too large near a minimum.
         self.in_vain = torch.where(is_better, 0.0, self.in_vain + 1)
         is_lost = self.in_vain >= PATIENCE
         self.in_vain = torch.where(is_lost, 0.0, self.in_vain)
         self.size = torch.where(is_lost, self.size * SHRINK, self.size)
-        gradients = torch.autograd.grad(distortion.sum() + (RATE_WEIGHT * self.price * loop.slopes).sum(), leaves)
         # The squared error of three samples to a pixel has curvature 2/3 in an orthonormal ladder.
-        step = (1.5 * self.size)[:, None, None, None]
-        moved = [leaf.detach() - step * grad for leaf, grad in zip(leaves, gradients, strict=True)]
+        step = 1.5 * self.size
+        moved = [leaf - _spread(step, leaf) * grad for leaf, grad in zip(leaves, gradients, strict=True)]
         self.nudges = _where(is_lost, self.best, moved)
+
+    def finish(self) -> list[Tensor]:
+        """The best nudges: those of each cell together, or the best of all steps if cells do not add up."""
+        with torch.no_grad():
+            self._remember(self.best, self._loop(self.best).cost)
+        return self.chosen
+
+    def _remember(self, nudges: list[Tensor], cost: Tensor) -> None:
+        total = cost.sum(dim=(1, 2, 3))
+        is_better = total < self.cost
+        self.cost = torch.where(is_better, total, self.cost)
+        self.chosen = _where(is_better[:, None, None, None], nudges, self.chosen)
+
+    def _measure(self, nudges: list[Tensor]) -> tuple[list[Tensor], Tensor, tuple[Tensor, ...]]:
+        """The same nudges, the cost of each cell, and where the cost of all falls fastest."""
+        leaves = [nudge.detach().requires_grad_() for nudge in nudges]
+        loop = self._loop(leaves)
+        gradients = torch.autograd.grad(loop.distortion + RATE_WEIGHT * loop.slopes, leaves)
+        return [leaf.detach() for leaf in leaves], loop.cost, gradients
+
+    def _loop(self, nudges: list[Tensor]) -> _Loop:
+        nudged = [e + nudge for e, nudge in zip(self.features, nudges, strict=True)]
+        return _Loop(self.model, self.pixels, nudged, self.rho, self.embedding, self.price, self.weight)
+
+
+def _spread(cells: Tensor, like: Tensor) -> Tensor:
+    """A number of each cell, at all positions of a plane."""
+    return F.interpolate(cells, size=like.shape[-2:], mode="nearest")
 
 
 def _where(chosen: Tensor, a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
-    """Of each picture the nudges in a where it is chosen, those in b elsewhere."""
-    return [torch.where(chosen[:, None, None, None], x, y).detach() for x, y in zip(a, b, strict=True)]
+    """The nudges in a in those cells (or pictures) that are chosen, those in b elsewhere."""
+    return [torch.where(_spread(chosen.float(), x) > 0, x, y).detach() for x, y in zip(a, b, strict=True)]
 
 
 class _Loop:
-    """One closed loop over all layers: the decoder's picture, what the symbols cost, and the slope of that."""
+    """One closed loop over all layers: the error of the decoder's picture, what the symbols cost, and its slope."""
 
     def __init__(
-        self, model: Model, features: list[Tensor], rho: Tensor, embedding: Tensor, weight: Tensor | None
+        self,
+        model: Model,
+        pixels: Tensor,
+        features: list[Tensor],
+        rho: Tensor,
+        embedding: Tensor,
+        price: Tensor,
+        weight: Tensor | None,
     ) -> None:
-        self._features, self._weight = features, weight
+        self._features, self._price, self._weight = features, price, weight
         self._follower = Follower(model.prior, rho)
         transform, groups = model.transform, len(model.config.stages)
-        self.bits = rho.new_zeros(rho.shape)  # of each group
-        self.slopes = rho.new_zeros(rho.shape)  # numbers whose gradient is that of the bits
+        self.cost = rho.new_zeros((len(rho), 1, pixels.shape[-2] // CELL, pixels.shape[-1] // CELL))  # of each cell
+        self.slopes = rho.new_zeros(())  # a number whose gradient is that of what the symbols cost
         h = transform.begin(len(rho), *features[0].shape[-2:])
         h = transform.top_down(h, rho, embedding, range(groups), self._answer)
-        self.pixels = transform.to_pixels(h)
+        error = weighed((transform.to_pixels(h) - pixels).square(), self._weight) / 3
+        self.distortion = error.sum()
+        self.cost += _in_cells(error.detach(), self.cost)
 
     def _answer(self, latent: Latent, steps: Steps, h: Tensor) -> Tensor:
         x = latent.scaled(self._features[latent.group] - h, steps)
         fixed = x.detach()
         worth, may_drop = steps.worth * at_positions(self._weight, fixed), self._weight is not None
+        price = self._price[:, latent.group, None, None, None]
         with torch.no_grad():
             k, t = self._follower.follow(lambda t: round_cheaply(fixed, t, worth, may_drop=may_drop), *fixed.shape[-2:])
-            slope = logistic_bits(fixed + 0.5, t) - logistic_bits(fixed - 0.5, t)
-            self.bits[:, latent.group] += logistic_bits(k, t).sum(dim=(1, 2, 3))
-        column = F.one_hot(torch.tensor(latent.group, device=x.device), self.bits.shape[1])
-        self.slopes = self.slopes + (x * slope).sum(dim=(1, 2, 3))[:, None] * column
+            slope = price * (logistic_bits(fixed + 0.5, t) - logistic_bits(fixed - 0.5, t))
+            self.cost += _in_cells(price * logistic_bits(k, t).sum(dim=1, keepdim=True), self.cost)
+        self.slopes = self.slopes + (x * slope).sum()
         return straight_through(x, k)
+
+
+def _in_cells(plane: Tensor, cells: Tensor) -> Tensor:
+    """Sums of a plane (N, 1, rows, columns) over the positions of each cell."""
+    rows, columns = plane.shape[-2] // cells.shape[-2], plane.shape[-1] // cells.shape[-1]
+    return F.avg_pool2d(plane, (rows, columns)) * (rows * columns)

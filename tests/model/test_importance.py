@@ -70,11 +70,13 @@ def test_positions_see_the_mean_of_their_pixels() -> None:
 
 def test_a_weighed_error_is_a_sum() -> None:
     error = torch.rand(2, 3, 16, 16)
-    assert torch.allclose(weighed(error, None), error.sum(dim=(1, 2, 3)))
-    assert torch.allclose(weighed(error, torch.ones(2, 1, 4, 4)), error.sum(dim=(1, 2, 3)))
+    assert torch.allclose(weighed(error, None).sum(dim=(1, 2, 3)), error.sum(dim=(1, 2, 3)))
+    assert torch.allclose(weighed(error, torch.ones(2, 1, 4, 4)), weighed(error, None))
     doubled = torch.ones(2, 1, 4, 4)
     doubled[..., 0] = 2.0
-    assert torch.allclose(weighed(error, doubled), error.sum(dim=(1, 2, 3)) + error[..., :4].sum(dim=(1, 2, 3)))
+    assert torch.allclose(
+        weighed(error, doubled).sum(dim=(1, 2, 3)), error.sum(dim=(1, 2, 3)) + error[..., :4].sum(dim=(1, 2, 3))
+    )
 
 
 def test_a_profile_brings_its_masking(tiny_codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -37,20 +38,40 @@ def test_effort_pays(tiny_codec: Codec) -> None:
 
 
 def test_the_best_is_kept_and_never_worse_than_the_start(tiny_codec: Codec) -> None:
-    shown = picture(128, 128, seed=4)
+    shown = picture(192, 128, seed=4)
     rho = torch.full((1, 5), float(LEVEL))
     pixels = rows_of(tiny_codec, shown)(0, 128)
     descent = refine._Descent(tiny_codec.model, pixels, rho, None)
-    lowest = []
+    costs, cells = [], []
     for _ in range(8):
         descent.step()
-        lowest.append(float(descent.lowest))
-    assert lowest == sorted(lowest, reverse=True)
-    assert lowest[-1] < lowest[0]
+        costs.append(float(descent.cost))
+        cells.append(descent.lowest)
+    assert all((after <= before).all() for before, after in itertools.pairwise(cells))
+    assert costs == sorted(costs, reverse=True)
+    assert costs[-1] < costs[0]
+    chosen = descent.finish()
+    assert float(descent.cost) <= costs[-1]
     again = refine._Descent(tiny_codec.model, pixels, rho, None)
-    again.nudges = descent.best
+    again.nudges = chosen
     again.step()
-    assert float(again.lowest) == pytest.approx(lowest[-1], rel=1e-5)
+    assert float(again.cost) == pytest.approx(float(descent.cost), rel=1e-5)
+
+
+def test_each_cell_has_its_own_best(tiny_codec: Codec) -> None:
+    far = refine.CELL * 6
+    shown = picture(far, refine.CELL, seed=6)
+    pixels = rows_of(tiny_codec, shown)(0, refine.CELL)
+    descent = refine._Descent(tiny_codec.model, pixels, torch.full((1, 5), float(LEVEL)), None)
+    descent.step()
+    first = descent.best
+    spoilt = [nudge.clone() for nudge in descent.nudges]
+    spoilt[-1][..., -1] += 0.5  # the last column of the finest features: worse there, better at the other end
+    descent.nudges = spoilt
+    descent.step()
+    better = descent.best[-1] != first[-1]
+    assert not better[..., -refine.CELL // 4 :].any()
+    assert better[..., : refine.CELL // 4].any()
 
 
 def stopping_after(count: int) -> tuple[Callable[[float], bool], list[float]]:
