@@ -134,7 +134,7 @@ class Layer:
 
 
 def default_config() -> ModelConfig:
-    """The structure of the default model (a first layout: not yet compared with others at equal time)."""
+    """The structure of the default model (docs/decisions/0010 compares it with others at equal time)."""
     return ModelConfig(
         stages=(
             Stage(64, 192, 1, 32, 1, 0, 1, 1, 64),
