@@ -132,13 +132,15 @@ class _Descent:
 
     def step(self) -> None:
         """Judge the nudges as they are, and move them."""
-        leaves, cost, gradients = self._measure(self.nudges)
-        self._remember(leaves, cost)
+        leaves = [nudge.detach().requires_grad_() for nudge in self.nudges]
+        loop = self._loop(leaves)
+        gradients = torch.autograd.grad(loop.distortion + RATE_WEIGHT * loop.slopes, leaves)
+        self._remember(self.nudges, loop.cost)
         # What a cell sends around changes its neighbours, so it answers for them too.
-        around = F.avg_pool2d(F.pad(cost, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+        around = F.avg_pool2d(F.pad(loop.cost, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
         is_better = around < self.lowest
         self.lowest = torch.where(is_better, around, self.lowest)
-        self.best = _where(is_better, leaves, self.best)
+        self.best = _where(is_better, self.nudges, self.best)
         # Rounding makes the cost a rough thing: a step that helped at first is too large near a minimum.
         self.in_vain = torch.where(is_better, 0.0, self.in_vain + 1)
         is_lost = self.in_vain >= PATIENCE
@@ -146,7 +148,7 @@ class _Descent:
         self.size = torch.where(is_lost, self.size * SHRINK, self.size)
         # The squared error of three samples to a pixel has curvature 2/3 in an orthonormal ladder.
         step = 1.5 * self.size
-        moved = [leaf - _spread(step, leaf) * grad for leaf, grad in zip(leaves, gradients, strict=True)]
+        moved = [nudge - _spread(step, nudge) * grad for nudge, grad in zip(self.nudges, gradients, strict=True)]
         self.nudges = _where(is_lost, self.best, moved)
 
     def finish(self) -> list[Tensor]:
@@ -161,13 +163,6 @@ class _Descent:
         self.cost = torch.where(is_better, total, self.cost)
         self.chosen = _where(is_better[:, None, None, None], nudges, self.chosen)
 
-    def _measure(self, nudges: list[Tensor]) -> tuple[list[Tensor], Tensor, tuple[Tensor, ...]]:
-        """The same nudges, the cost of each cell, and where the cost of all falls fastest."""
-        leaves = [nudge.detach().requires_grad_() for nudge in nudges]
-        loop = self._loop(leaves)
-        gradients = torch.autograd.grad(loop.distortion + RATE_WEIGHT * loop.slopes, leaves)
-        return [leaf.detach() for leaf in leaves], loop.cost, gradients
-
     def _loop(self, nudges: list[Tensor]) -> _Loop:
         nudged = [e + nudge for e, nudge in zip(self.features, nudges, strict=True)]
         return _Loop(self.model, self.pixels, nudged, self.rho, self.embedding, self.price, self.weight)
@@ -180,7 +175,7 @@ def _spread(cells: Tensor, like: Tensor) -> Tensor:
 
 def _where(chosen: Tensor, a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
     """The nudges in a in those cells (or pictures) that are chosen, those in b elsewhere."""
-    return [torch.where(_spread(chosen.float(), x) > 0, x, y).detach() for x, y in zip(a, b, strict=True)]
+    return [torch.where(_spread(chosen.float(), x) > 0, x, y) for x, y in zip(a, b, strict=True)]
 
 
 class _Loop:
