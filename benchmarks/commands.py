@@ -8,7 +8,21 @@ from typing import Any, TypeVar
 
 import click
 
-from . import context, designs, paths, response, run, speed, stages, store, target_study, training
+from . import (
+    context,
+    designs,
+    paths,
+    regions,
+    response,
+    run,
+    sheet,
+    speed,
+    stages,
+    store,
+    target_study,
+    targeted,
+    training,
+)
 from .codecs import Codec, Unavailable, catalogue
 from .pictures import Sample, find, set_name
 from .progress import Reporter
@@ -145,6 +159,29 @@ def measure_response(places: tuple[Path, ...]) -> None:
     work.reporter.say(", ".join(f"{name} {value}" for name, value in study["summary"].items()))
 
 
+@main.command("regions")
+@images_option
+def measure_regions(places: tuple[Path, ...]) -> None:
+    """A region of interest: what it gains at equal bytes."""
+    work = Work(places)
+    with work.reporter.bar("Regions", regions.count(work.samples)) as tick:
+        study = regions.run(work.samples, work.folder, run.cache_of(work.folder, regions.STUDY), tick)
+    for row in study["summary"]:
+        work.reporter.say(", ".join(f"{name} {value}" for name, value in row.items()))
+
+
+@main.command("sheet")
+@images_option
+@click.option("--bpp", default=0.25, show_default=True, help="Bits per pixel of every picture.")
+@click.option("--out", default="sheet.webp", show_default=True, type=click.Path(dir_okay=False, path_type=Path))
+def draw_sheet(places: tuple[Path, ...], bpp: float, out: Path) -> None:
+    """Crops side by side: the original, and the profiles at equal bytes."""
+    work = Work(places)
+    with work.reporter.bar("Sheet", min(sheet.PICTURES, len(work.samples))) as tick:
+        sheet.draw(work.samples, bpp, out, tick)
+    work.reporter.say(f"written: {out}")
+
+
 @main.command("training")
 @click.option("--model", default="default", show_default=True, help="Structure that is trained: default or tiny.")
 @click.option("--batch", "batches", multiple=True, type=click.IntRange(min=1), default=training.BATCHES)
@@ -180,6 +217,20 @@ def measure_designs(
         designs.run(
             paths.results_dir() / designs.FILE, out, chosen, minutes=minutes, data=data, device=device, tick=tick
         )
+
+
+@main.command("targeted")
+@click.option("--run", "names", multiple=True, type=click.Choice(list(targeted.RUNS)), help="All if none is named.")
+@click.option("--minutes", default=8.0, show_default=True, help="Time for each of them.")
+@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Pictures or shards.")
+@click.option("--out", default="runs/targeted", show_default=True, type=click.Path(path_type=Path), help="Their runs.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="cpu", show_default=True)
+def train_to_targets(names: tuple[str, ...], minutes: float, data: Path | None, out: Path, device: str) -> None:
+    """Training to a given distortion or rate: what validation pictures get."""
+    chosen = names or tuple(targeted.RUNS)
+    with Reporter().bar("Targeted", len(chosen)) as tick:
+        target = paths.results_dir() / targeted.FILE
+        targeted.run(target, out, chosen, minutes=minutes, data=data, device=device, tick=tick)
 
 
 @main.command()

@@ -39,8 +39,12 @@ Recipe = Mapping[str, Mapping[str, Any]]
 
 
 def _stages(change: Callable[[Stage], Stage]) -> Recipe:
-    """A recipe for the default structure with every stage changed."""
-    return _model(ModelConfig(tuple(change(stage) for stage in default_config().stages)))
+    """A recipe for the structure that was compared, with every stage changed."""
+    return _model(ModelConfig(tuple(change(stage) for stage in _COMPARED)))
+
+
+# The default structure when designs were compared, which gave it eight channels more at stride 8.
+_COMPARED = [replace(stage, channels={8: 16}.get(stage.stride, stage.channels)) for stage in default_config().stages]
 
 
 def _model(config: ModelConfig) -> Recipe:
@@ -51,7 +55,11 @@ def _scaled(width: int, factor: float) -> int:
     return max(48, round(width * factor / 32) * 32)
 
 
-MUON: Recipe = {"optimizer": {"name": "muon", "muon_ratio": 2.0}, "run": {"batch": 8}}
+MUON: Recipe = {
+    "optimizer": {"name": "muon", "muon_ratio": 2.0},
+    "run": {"batch": 8},
+    **_stages(lambda stage: stage),
+}
 
 DESIGNS: dict[str, tuple[str, Recipe]] = {
     "default": ("dense 3x3 blocks, Muon, batch 8", MUON),
@@ -84,7 +92,7 @@ DESIGNS: dict[str, tuple[str, Recipe]] = {
         "a prior of one and a half times the width",
         {**MUON, **_stages(lambda s: replace(s, prior_width=s.prior_width * 3 // 2))},
     ),
-    "adamw": ("AdamW, batch 4", {"optimizer": {"name": "adamw"}, "run": {"batch": 4}}),
+    "adamw": ("AdamW, batch 4", {**MUON, "optimizer": {"name": "adamw"}, "run": {"batch": 4}}),
     "small-crops": ("Muon, 32 crops of 128", {**MUON, "run": {"batch": 32, "crop": 128}}),
 }
 

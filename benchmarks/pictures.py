@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,8 +49,14 @@ def find(places: Iterable[Path]) -> list[Sample]:
             raise FileNotFoundError(f"{place} does not exist")
     if not files:
         raise ValueError("there is no picture in the places named")
-    stems = [file.stem for file in files]
-    return [Sample(file.stem if stems.count(file.stem) == 1 else file.name, file) for file in files]
+    stems, names = Counter(file.stem for file in files), Counter(file.name for file in files)
+
+    def name(file: Path) -> str:
+        if stems[file.stem] == 1:
+            return file.stem
+        return file.name if names[file.name] == 1 else file.as_posix()
+
+    return [Sample(name(file), file) for file in files]
 
 
 def set_name(places: Sequence[Path]) -> str:

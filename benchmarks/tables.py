@@ -204,6 +204,43 @@ def designs(results: Path) -> str | None:
     return f"{about}\n\n{markdown(head, rows)}"
 
 
+def regions(results: Path) -> str | None:
+    """A region of interest at equal bytes."""
+    study = store.read_study(results, "regions")
+    if study is None:
+        return None
+    rows = [
+        [
+            str(row["effort"]),
+            f"{row['bpp']:g}",
+            f"{row['mean_gain_db']:+.2f} dB",
+            f"{row['least_gain_db']:+.2f} dB",
+            f"{row['mean_bytes_percent']:+.1f} %",
+        ]
+        for row in study["summary"]
+    ]
+    return markdown(["effort", "bpp", "gain inside, mean", "least", "bytes against without mask"], rows)
+
+
+def targeted(results: Path) -> str | None:
+    """Training to a given distortion or rate."""
+    path = results.parent / "targeted.json"
+    if not path.is_file():
+        return None
+    study = store.read(path)
+    rows = [
+        [
+            f"`{row['objective']}`",
+            ", ".join(f"{value:g}" for value in row["asked"]),
+            ", ".join(f"{value:g}" for value in row["reached"]),
+            ", ".join(f"{miss:+.1f} %" for miss in row["miss_percent"]),
+        ]
+        for row in study["rows"]
+    ]
+    about = f"{study['minutes']:g} minutes each, from the default model; error of pixels in 0..1, or bits per pixel."
+    return f"{about}\n\n{markdown(['objective', 'asked', 'validation', 'miss'], rows)}"
+
+
 def response(results: Path) -> str | None:
     """Monotone steps of single groups, and the estimated against the real rate."""
     study = store.read_study(results, "response")
@@ -260,5 +297,7 @@ TABLES: dict[str, Callable[[Path], str | None]] = {
     "targets": targets,
     "response": response,
     "designs": designs,
+    "targeted": targeted,
+    "regions": regions,
     "profile-gains": profile_gains,
 }

@@ -25,7 +25,7 @@ from .pictures import Sample, spread
 
 TARGETS_BPP = (0.2, 0.5)
 MAX_PICTURES = 24
-MAX_PIXELS = 600_000  # larger pictures are shown as crops
+MAX_PIXELS, MAX_SIDE = 600_000, 4096  # larger pictures are shown as crops
 CROP = (960, 640)
 MIME = {".jpg": "image/jpeg", ".webp": "image/webp", ".avif": "image/avif"}
 PAGE_BYTES = 10_400_000  # of files, before base64 makes four bytes of three
@@ -108,10 +108,14 @@ def _original(image: Image.Image) -> Shown:
 def _cropped(one: Shown) -> Shown:
     """The middle of a large picture; a moderate one whole."""
     width, height = one.image.size
-    if width * height <= MAX_PIXELS:
+    if _is_moderate(width, height):
         return one
     crop = _crop_box(width, height)
     return replace(one, image=one.image.crop(crop), native=None)
+
+
+def _is_moderate(width: int, height: int) -> bool:
+    return width * height <= MAX_PIXELS and max(width, height) <= MAX_SIDE
 
 
 def _crop_box(width: int, height: int) -> tuple[int, int, int, int]:
@@ -122,7 +126,7 @@ def _crop_box(width: int, height: int) -> tuple[int, int, int, int]:
 
 
 def _picture(sample: Sample, image: Image.Image) -> dict[str, Any]:
-    whole = image.width * image.height <= MAX_PIXELS
+    whole = _is_moderate(*image.size)
     box = (0, 0, *image.size) if whole else _crop_box(*image.size)
     small = image.crop(box)
     small.thumbnail((120, 120))

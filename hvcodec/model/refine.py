@@ -5,9 +5,8 @@ on the true objective, D + sum_g R_g / lambda_g, through the very rounding that 
 always those of the ordinary closed loop, so a nudge can make a file better or worse but never wrong, and the
 decoder knows nothing of it.
 
-Two gradients are not the plain ones. Rounding passes its gradient straight through. And the rate of a symbol k
-of a latent x is flat almost everywhere, so its slope is that of the mean over uniform noise of width one,
-which is exactly bits(x + 1/2) - bits(x - 1/2).
+Two gradients are not the plain ones. Rounding passes on only a part of its gradient (RESPONSE). And the rate of
+a symbol is flat almost everywhere, so its slope is the difference between the two integers around its latent.
 """
 
 from __future__ import annotations
@@ -27,19 +26,23 @@ from .config import ALIGN, lambda_of
 from .importance import GRID, PixelRows, at_positions, weighed
 from .likelihood import logistic_bits
 from .prior import Follower
-from .rounding import round_cheaply
+from .rounding import bits_of_one_more, round_cheaply
 from .strips import Nudges
 from .transform import Latent, Steps
 
-STEP = 0.08
+STEP = 0.075
 """First step of the descent, where 1 would remove an error of the picture at once if the ladder were linear."""
 
-PATIENCE = 3
+RESPONSE = 0.25
+"""How far a symbol is believed to follow its latent. If it followed fully, later layers would make good for nothing
+whatever a nudge takes from earlier ones, and no nudge of a coarse layer would seem to matter."""
+
+PATIENCE = 5
 """After so many steps without a new lowest cost a cell goes on from its best nudges with a smaller step."""
 
 SHRINK = 0.7
 
-RATE_WEIGHT = 1.25
+RATE_WEIGHT = 1.6
 """A symbol's bits count for more than themselves: small symbols also make their neighbours cheaper."""
 
 CELL = ALIGN
@@ -147,7 +150,7 @@ class _Descent:
         self.in_vain = torch.where(is_lost, 0.0, self.in_vain)
         self.size = torch.where(is_lost, self.size * SHRINK, self.size)
         # The squared error of three samples to a pixel has curvature 2/3 in an orthonormal ladder.
-        step = 1.5 * self.size
+        step = 1.5 / RESPONSE * self.size
         moved = [nudge - _spread(step, nudge) * grad for nudge, grad in zip(self.nudges, gradients, strict=True)]
         self.nudges = _where(is_lost, self.best, moved)
 
@@ -209,10 +212,11 @@ class _Loop:
         price = self._price[:, latent.group, None, None, None]
         with torch.no_grad():
             k, t = self._follower.follow(lambda t: round_cheaply(fixed, t, worth, may_drop=may_drop), *fixed.shape[-2:])
-            slope = price * (logistic_bits(fixed + 0.5, t) - logistic_bits(fixed - 0.5, t))
+            slope = price * torch.sign(fixed) * bits_of_one_more(fixed, t)
             self.cost += _in_cells(price * logistic_bits(k, t).sum(dim=1, keepdim=True), self.cost)
-        self.slopes = self.slopes + (x * slope).sum()
-        return straight_through(x, k)
+        follows = RESPONSE * x
+        self.slopes = self.slopes + (follows * slope).sum()
+        return straight_through(follows, k)
 
 
 def _in_cells(plane: Tensor, cells: Tensor) -> Tensor:

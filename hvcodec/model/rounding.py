@@ -33,17 +33,25 @@ def round_cheaply(x: Tensor, t: Tensor, worth: Tensor, caution: float = CAUTION,
     """
     magnitude = x.abs()
     low = magnitude.floor()
-    # Clamped as integers: what is not finite (training skips such steps) must still point into the table.
-    column = low.long().clamp(0, _MAGNITUDES - 1)
-    row = t.round().long().clamp(0, SCALE_COUNT - 1)
-    extra_bits = _extra_bits(x.device)[row, column]
-    threshold = (0.5 + (caution / 2) * extra_bits / worth).clamp(max=HIGHEST_THRESHOLD)
+    threshold = (0.5 + (caution / 2) * bits_of_one_more(x, t) / worth).clamp(max=HIGHEST_THRESHOLD)
     k = low + (magnitude - low > threshold)
     if may_drop:
+        row = _row(t)
         saved_bits = _extra_bits(x.device).cumsum(dim=1)[row, (k.long() - 1).clamp(0, _MAGNITUDES - 1)]
         lost = worth * (magnitude.square() - (magnitude - k).square())
         k = torch.where(caution * saved_bits > lost, 0, k)
     return torch.sign(x) * k
+
+
+def bits_of_one_more(x: Tensor, t: Tensor) -> Tensor:
+    """What the larger of the two magnitudes around |x| costs more than the smaller, under scale indices t."""
+    # Clamped as integers: what is not finite (training skips such steps) must still point into the table.
+    column = x.abs().long().clamp(0, _MAGNITUDES - 1)
+    return _extra_bits(x.device)[_row(t), column]
+
+
+def _row(t: Tensor) -> Tensor:
+    return t.round().long().clamp(0, SCALE_COUNT - 1)
 
 
 @lru_cache(maxsize=4)

@@ -16,7 +16,7 @@ from hvcodec.model.likelihood import logistic_bits
 from hvcodec.model.prior import KNOTS, PriorLayer
 
 
-def _principal(x: Tensor) -> Tensor:
+def principal(x: Tensor) -> Tensor:
     """Components (rows) of (N, C, H, W) features, largest variance first; not centred."""
     flat = x.transpose(0, 1).flatten(1).double()
     _, vectors = torch.linalg.eigh(flat @ flat.T)
@@ -33,7 +33,7 @@ def start_ladder(model: Model, pixels: Tensor) -> None:
     for group in range(groups - 1, 0, -1):
         e, width = features[-1], stages[group].width
         unfolded = F.pixel_unshuffle(e, 2)  # channel order (c, dy, dx), as a 2x2 convolution reads it
-        components = _principal(unfolded)
+        components = principal(unfolded)
         keep = stages[group - 1].width
         basis = torch.zeros(keep, 4 * width)
         basis[: min(keep, 4 * width)] = components[:keep]
@@ -54,20 +54,20 @@ def start_ladder(model: Model, pixels: Tensor) -> None:
             block.scale_in.copy_(1 / spread.clamp_min(0.01))
         prior_stage = model.prior.stage(group)
         for latent, prior_layer in zip(rung.latents, prior_stage.layers, strict=True):
-            basis = _principal(e - h)[: stages[group].channels]
+            basis = principal(e - h)[: stages[group].channels]
             latent.analysis.copy_(basis[:, :, None, None])
             latent.synthesis.copy_(basis.T[:, :, None, None])
             z = F.conv2d(e - h, latent.analysis)
             h = h + F.conv2d(z, latent.synthesis)
-            _start_scales(prior_layer, group, z)
+            start_scales(prior_layer, group, z)
 
 
 SCALE_SAMPLES = 4096
 """Latents of each channel that its first scale is found from: more change nothing and take a minute."""
 
 
-def _start_scales(layer: PriorLayer, group: int, z: Tensor) -> None:
-    """Best constant scale of each channel (z: latents before quantisation) at every knot of rho."""
+def start_scales(layer: PriorLayer, group: int, z: Tensor) -> None:
+    """Best constant scale of each channel (z: latents of the last ones, not quantised) at every knot of rho."""
     candidates = torch.arange(0.0, 64.0)
     latents = z.transpose(0, 1).flatten(1)  # (Z, samples)
     latents = latents[:, :: max(1, latents.shape[1] // SCALE_SAMPLES)]
@@ -75,4 +75,4 @@ def _start_scales(layer: PriorLayer, group: int, z: Tensor) -> None:
         step = (26.0 / lambda_of(7 * knot)) ** 0.5
         k = torch.round(latents / step).clamp(-255, 255)
         cost = torch.stack([logistic_bits(k, t).mean(dim=1) for t in candidates])
-        layer.base.knots[group, knot] = candidates[cost.argmin(dim=0)]
+        layer.base.knots[group, knot, -len(latents) :] = candidates[cost.argmin(dim=0)]

@@ -119,9 +119,10 @@ class Trainer:
         self.validation = self._crops(cache, HOST_BATCH, validation=True)
         self.samples = self._crops(cache, HOST_BATCH)
         if state is None:
-            start_ladder(model, self._sample(LADDER_STEP, LADDER_CROPS) - 0.5)
+            pixels = self._sample(LADDER_STEP, LADDER_CROPS) - 0.5
+            start_ladder(model, pixels)
             if run.start:
-                graft(model, run.start)
+                graft(model, run.start, pixels)
         model = channels_last(model.to(self.device))
         if run.settle:
             for latent in model.transform.latents():

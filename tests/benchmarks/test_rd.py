@@ -124,3 +124,12 @@ def test_pictures_are_found_and_named(samples: list[Sample], tmp_path: Path) -> 
     with pytest.raises(ValueError, match="no picture"):
         find([tmp_path])
     assert spread(range(24), 6) == [0, 4, 8, 12, 16, 20]  # type: ignore[arg-type]
+
+
+def test_pictures_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+    files = [tmp_path / "one" / "a.png", tmp_path / "one" / "a.jpg", tmp_path / "two" / "a.png", tmp_path / "b.png"]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(file)
+    names = [sample.name for sample in find(files)]
+    assert names == [files[0].as_posix(), "a.jpg", files[2].as_posix(), "b"]

@@ -68,6 +68,8 @@ def test_pictures_are_compared_at_about_equal_bytes(page: Path) -> None:
 
 
 def test_large_pictures_become_crops() -> None:
+    assert wipe._is_moderate(768, 512) and not wipe._is_moderate(6000, 4000)
+    assert not wipe._is_moderate(20_000, 20)  # more than a browser's WebP can hold
     assert wipe._crop_box(6000, 4000) == (2520, 1680, 3480, 2320)
     assert wipe._crop_box(500, 4000) == (0, 1520, 500, 2480)
 

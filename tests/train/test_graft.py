@@ -15,7 +15,7 @@ from hvcodec.model import Model, ModelConfig, tiny_config
 from hvcodec.model.weights import load_weights, save_weights
 from hvcodec.train import loop
 from hvcodec.train.forward import forward
-from hvcodec.train.graft import graft
+from hvcodec.train.graft import _left_undone, graft
 from hvcodec.train.loop import Trainer
 
 
@@ -40,10 +40,14 @@ def finished(tmp_path: Path) -> Path:
     return path
 
 
+def crops() -> torch.Tensor:
+    return torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(3)) - 0.5
+
+
 @pytest.mark.parametrize("groups", [4, 1])
 def test_the_new_model_codes_as_the_old_one(groups: int, finished: Path) -> None:
     model = Model(grouped(groups))
-    graft(model, str(finished))
+    graft(model, str(finished), crops())
     pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     rho = torch.tensor([[7] * 5, [35, 30, 40, 20, 49]])  # at knots of the tables and between them
     with torch.no_grad():
@@ -52,13 +56,40 @@ def test_the_new_model_codes_as_the_old_one(groups: int, finished: Path) -> None
     assert torch.allclose(new.rates, old.rates, rtol=1e-3)
 
 
+def test_added_channels_code_what_the_others_leave(finished: Path) -> None:
+    """Everything else stays, and less is left to finer strides."""
+    old = load_weights(finished).model
+    stages = tuple(
+        replace(stage, channels=stage.channels + (4 if stage.stride == 16 else 0)) for stage in grouped(4).stages
+    )
+    model = Model(ModelConfig(stages, rho_width=8))
+    graft(model, str(finished), crops())
+    bases = []
+    for latent, before in zip(model.transform.latents(), old.transform.latents(), strict=True):
+        kept = before.analysis.shape[0]
+        assert torch.equal(latent.analysis[:kept], before.analysis)
+        assert torch.equal(latent.steps_rho.weight.view(2, -1, 8)[:, :kept], before.steps_rho.weight.view(2, -1, 8))
+        if latent.analysis.shape[0] > kept:
+            bases.append(latent.analysis[kept:, :, 0, 0])
+            assert torch.equal(latent.synthesis[:, kept:, 0, 0], bases[-1].T)
+    basis = torch.cat(bases)
+    assert torch.allclose(basis @ basis.T, torch.eye(8), atol=1e-4)  # two layers share the largest components
+    prior, before_prior = dict(model.prior.named_parameters()), dict(old.prior.named_parameters())
+    key = "stages.2.layers.0.second.near.weight"
+    assert torch.equal(prior[key].view(8, 2, 12, 3, 3)[:, :, :8], before_prior[key].view(8, 2, 8, 3, 3))
+    assert not prior[key].view(8, 2, 12, 3, 3)[:, :, 8:].any()
+    with torch.no_grad():
+        left, left_before = (_left_undone(m, crops())[2].square().mean() for m in (model, old))
+    assert left < 0.9 * left_before
+
+
 def test_another_structure_is_refused(finished: Path) -> None:
     stages = tuple(replace(stage, width=stage.width + 16) for stage in grouped(1).stages)
     with pytest.raises(ConfigError, match="in the weights and"):
-        graft(Model(ModelConfig(stages, rho_width=8)), str(finished))
+        graft(Model(ModelConfig(stages, rho_width=8)), str(finished), crops())
     fewer = tuple(replace(stage, layers=1) for stage in grouped(1).stages)
     with pytest.raises(ConfigError, match="has no"):
-        graft(Model(ModelConfig(fewer, rho_width=8)), str(finished))
+        graft(Model(ModelConfig(fewer, rho_width=8)), str(finished), crops())
 
 
 def test_a_last_phase_leaves_the_steps_alone(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,100 @@
+"""A region of interest: what its pixels gain at equal bytes, with real files.
+
+On every picture an ellipse in the middle, a seventh of the area, is marked. The picture is compressed to the same size
+with and without the mask, at the same effort, and both are compared inside the ellipse.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from hvcodec import Bpp, Codec, Encoded, Picture
+
+from . import store
+from .cache import RowCache, key_of
+from .environment import environment
+from .pictures import Sample
+
+STUDY = "regions"
+EFFORTS = (1, 3)
+RATES_BPP = (0.3, 0.8)
+HALF_AXES = (0.22, 0.22)  # of the ellipse, in parts of width and height
+Row = dict[str, Any]
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def count(samples: Sequence[Sample]) -> int:
+    """How many rows a run makes."""
+    return len(samples) * len(EFFORTS) * len(RATES_BPP)
+
+
+def run(samples: Sequence[Sample], folder: Path, cache: RowCache, tick: Callable[[], None] = lambda: None) -> Row:
+    """Measure every picture (cached rows are not measured again) and write the study."""
+    codec = Codec(device="cpu")
+    rows: list[Row] = []
+    for sample in samples:
+        for effort in EFFORTS:
+            for bpp in RATES_BPP:
+                key = key_of(sample.digest, STUDY, codec.model_id.hex(), effort, bpp, HALF_AXES)
+                row = cache.get(key)
+                if row is None:
+                    row = measure(codec, Picture(np.asarray(sample.load())), effort, bpp)
+                    cache.put(key, row)
+                rows.append({"picture": sample.name, **row})
+                tick()
+    document = {"study": STUDY, "environment": environment(), "summary": summary(rows), "rows": rows}
+    store.write(store.study_path(folder, STUDY), document)
+    return document
+
+
+def measure(codec: Codec, picture: Picture, effort: int, bpp: float) -> Row:
+    """PSNR inside and outside the ellipse, with and without the mask."""
+    mask = ellipse(picture.height, picture.width)
+    plain = codec.compress(picture, target=Bpp(bpp), effort=effort)
+    # The same bytes, and not only the same limit.
+    masked = codec.compress(picture, target=Bpp(plain.bpp / 0.985), effort=effort, roi=mask)
+    row: Row = {"effort": effort, "bpp": bpp}
+    for name, encoded in (("plain", plain), ("masked", masked)):
+        inside, outside = (psnr(picture, encoded, where) for where in (mask > 0, mask == 0))
+        row[name] = {"n_bytes": encoded.n_bytes, "inside_db": round(inside, 3), "outside_db": round(outside, 3)}
+    row["gain_db"] = round(row["masked"]["inside_db"] - row["plain"]["inside_db"], 3)
+    return row
+
+
+def ellipse(height: int, width: int) -> Array:
+    """255 inside, 0 outside."""
+    y, x = (np.arange(height) + 0.5) / height - 0.5, (np.arange(width) + 0.5) / width - 0.5
+    inside = (x[None, :] / HALF_AXES[0]) ** 2 + (y[:, None] / HALF_AXES[1]) ** 2 <= 1
+    return np.where(inside, 255, 0).astype(np.uint8)
+
+
+def psnr(picture: Picture, encoded: Encoded, where: Array) -> float:
+    """PSNR over some of the pixels."""
+    difference = picture.pixels[where].astype(np.float64) - encoded.decoded().pixels[where]
+    return 10 * math.log10(255**2 / max(float(np.square(difference).mean()), 1e-9))
+
+
+def summary(rows: Sequence[Row]) -> list[Row]:
+    """Means over the pictures, for each effort and rate."""
+    result = []
+    for effort in EFFORTS:
+        for bpp in RATES_BPP:
+            own = [row for row in rows if (row["effort"], row["bpp"]) == (effort, bpp)]
+            gains = [row["gain_db"] for row in own]
+            sizes = [row["masked"]["n_bytes"] / row["plain"]["n_bytes"] for row in own]
+            result.append(
+                {
+                    "effort": effort,
+                    "bpp": bpp,
+                    "mean_gain_db": round(fmean(gains), 2),
+                    "least_gain_db": round(min(gains), 2),
+                    "mean_bytes_percent": round(100 * (fmean(sizes) - 1), 2),
+                }
+            )
+    return result
