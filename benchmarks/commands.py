@@ -11,6 +11,7 @@ import click
 from . import (
     context,
     designs,
+    efforts,
     paths,
     regions,
     response,
@@ -157,6 +158,21 @@ def measure_response(places: tuple[Path, ...]) -> None:
     with work.reporter.bar("Response", response.count(work.samples, 5)) as tick:
         study = response.run(work.samples, work.folder, tick)
     work.reporter.say(", ".join(f"{name} {value}" for name, value in study["summary"].items()))
+
+
+@main.command("efforts")
+@images_option
+@click.option("--pictures", default=efforts.PICTURES, show_default=True, help="How many of the set.")
+@click.option("--effort", "chosen", multiple=True, type=click.IntRange(2, 9), help="Beside 1; 3, 5, 7, 9 if unnamed.")
+def measure_efforts(places: tuple[Path, ...], pictures: int, chosen: tuple[int, ...]) -> None:
+    """What effort is worth in bytes at equal quality, and in time."""
+    work = Work(places)
+    levels = (1, *chosen) if chosen else efforts.EFFORTS
+    with work.reporter.bar("Efforts", efforts.count(work.samples, pictures, levels)) as tick:
+        cache = run.cache_of(work.folder, efforts.STUDY)
+        study = efforts.run(work.samples, work.folder, cache, tick, pictures=pictures, efforts=levels)
+    for row in study["summary"]:
+        work.reporter.say(", ".join(f"{name} {value}" for name, value in row.items()))
 
 
 @main.command("regions")

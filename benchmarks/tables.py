@@ -204,6 +204,24 @@ def designs(results: Path) -> str | None:
     return f"{about}\n\n{markdown(head, rows)}"
 
 
+def efforts(results: Path) -> str | None:
+    """What effort is worth."""
+    study = store.read_study(results, "efforts")
+    if study is None:
+        return None
+    rows = [
+        [
+            str(row["effort"]),
+            f"{row['bd_rate_percent']:+.1f} %",
+            f"{row['worst_percent']:+.1f} %",
+            f"{row['median_encode_s']:.1f} s",
+        ]
+        for row in study["summary"]
+    ]
+    head = ["effort", "BD-rate against effort 1, mean", "worst picture", "time of an encode"]
+    return f"{study['summary'][0]['pictures']} pictures.\n\n{markdown(head, rows)}"
+
+
 def regions(results: Path) -> str | None:
     """A region of interest at equal bytes."""
     study = store.read_study(results, "regions")
@@ -299,5 +317,6 @@ TABLES: dict[str, Callable[[Path], str | None]] = {
     "designs": designs,
     "targeted": targeted,
     "regions": regions,
+    "efforts": efforts,
     "profile-gains": profile_gains,
 }

@@ -1,4 +1,4 @@
-"""Regions and the sheet: what a mask gains is compared at equal bytes, and the sheet shows where profiles differ."""
+"""Regions, efforts and the sheet: gains are compared on equal terms, and the sheet shows where profiles differ."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hvcodec_benchmarks import regions, sheet, store, tables
+from hvcodec_benchmarks import efforts, regions, sheet, store, tables
 from hvcodec_benchmarks.cache import RowCache
 from hvcodec_benchmarks.pictures import Sample
 from PIL import Image
@@ -37,6 +37,21 @@ def test_regions_are_measured_at_equal_bytes(
     assert regions.run(samples(tmp_path), tmp_path / "results", RowCache(tmp_path / "rows.jsonl"))["rows"] == [row]
     table = tables.regions(tmp_path / "results")
     assert table is not None and "| 1 | 1 |" in table
+
+
+def test_efforts_are_compared_at_equal_quality(
+    tmp_path: Path, tiny_codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(efforts, "Codec", lambda device: tiny_codec)
+    cache = RowCache(tmp_path / "rows.jsonl")
+    study = efforts.run(samples(tmp_path), tmp_path / "results", cache, efforts=(1, 4))
+    plain, more = study["summary"]
+    assert (plain["effort"], plain["bd_rate_percent"]) == (1, 0)
+    assert more["effort"] == 4 and more["bd_rate_percent"] < 0
+    assert more["median_encode_s"] > plain["median_encode_s"]
+    assert efforts.count(samples(tmp_path), 4, (1, 4)) == len(study["rows"]) == 8
+    table = tables.efforts(tmp_path / "results")
+    assert table is not None and "| 1 | +0.0 % |" in table
 
 
 def test_the_ellipse_is_in_the_middle() -> None:
