@@ -5,8 +5,8 @@ on the true objective, D + sum_g R_g / lambda_g, through the very rounding that 
 always those of the ordinary closed loop, so a nudge can make a file better or worse but never wrong, and the
 decoder knows nothing of it.
 
-Two gradients are not the plain ones. Rounding passes on only a part of its gradient (RESPONSE). And the rate of
-a symbol is flat almost everywhere, so its slope is the difference between the two integers around its latent.
+Two gradients are not the plain ones. Rounding passes on only a part of its gradient. And the rate of a symbol is flat
+almost everywhere, so its slope is the difference between the two integers around its latent (SURROGATES).
 """
 
 from __future__ import annotations
@@ -33,17 +33,24 @@ from .transform import Latent, Steps
 STEP = 0.075
 """First step of the descent, where 1 would remove an error of the picture at once if the ladder were linear."""
 
-RESPONSE = 0.25
-"""How far a symbol is believed to follow its latent. If it followed fully, later layers would make good for nothing
-whatever a nudge takes from earlier ones, and no nudge of a coarse layer would seem to matter."""
+SURROGATES = ((0.25, 1.6), (0.25, 1.2), (1.0, 1.6), (0.25, 2.2), (0.5, 1.3), (0.12, 2.0))
+"""What stands for the gradients that rounding hides: (response, weight of the rate). The first for FIRST steps, then the
+others in turn for EACH: where one is stuck, another often sees a way out.
+
+The response is how far a symbol is believed to follow its latent. If it followed fully, later layers would make good
+for nothing whatever a nudge takes from earlier ones, and no nudge of a coarse layer would seem to matter. Bits count
+for more than themselves, because small symbols also make their neighbours cheaper.
+"""
+
+FIRST, EACH = 24, 12
 
 PATIENCE = 5
 """After so many steps without a new lowest cost a cell goes on from its best nudges with a smaller step."""
 
 SHRINK = 0.7
 
-RATE_WEIGHT = 1.6
-"""A symbol's bits count for more than themselves: small symbols also make their neighbours cheaper."""
+STUCK, AGAIN = 0.2, 0.6
+"""A cell whose step has shrunk to less than this part of the first one goes on with that part of it."""
 
 CELL = ALIGN
 """Each square of so many pixels keeps its own best nudges and its own step: what helps here may hurt there."""
@@ -131,13 +138,16 @@ class _Descent:
         self.lowest = torch.full(cells, math.inf, device=pixels.device)  # cost of a cell and its surroundings
         self.size = torch.full_like(self.lowest, STEP)
         self.in_vain = torch.zeros_like(self.lowest)  # steps since the lowest cost
+        self.steps = 0
         self.chosen, self.cost = self.nudges, torch.full((len(pixels),), math.inf, device=pixels.device)
 
     def step(self) -> None:
         """Judge the nudges as they are, and move them."""
+        response, rate_weight = self._surrogate()
+        self.steps += 1
         leaves = [nudge.detach().requires_grad_() for nudge in self.nudges]
-        loop = self._loop(leaves)
-        gradients = torch.autograd.grad(loop.distortion + RATE_WEIGHT * loop.slopes, leaves)
+        loop = self._loop(leaves, response)
+        gradients = torch.autograd.grad(loop.distortion + rate_weight * loop.slopes, leaves)
         self._remember(self.nudges, loop.cost)
         # What a cell sends around changes its neighbours, so it answers for them too.
         around = F.avg_pool2d(F.pad(loop.cost, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
@@ -150,9 +160,14 @@ class _Descent:
         self.in_vain = torch.where(is_lost, 0.0, self.in_vain)
         self.size = torch.where(is_lost, self.size * SHRINK, self.size)
         # The squared error of three samples to a pixel has curvature 2/3 in an orthonormal ladder.
-        step = 1.5 / RESPONSE * self.size
+        step = 1.5 / response * self.size
         moved = [nudge - _spread(step, nudge) * grad for nudge, grad in zip(self.nudges, gradients, strict=True)]
         self.nudges = _where(is_lost, self.best, moved)
+        self.size = torch.where(self.size < STUCK * STEP, AGAIN * STEP, self.size)
+
+    def _surrogate(self) -> tuple[float, float]:
+        first, *others = SURROGATES
+        return first if self.steps < FIRST else others[(self.steps - FIRST) // EACH % len(others)]
 
     def finish(self) -> list[Tensor]:
         """The best nudges: those of each cell together, or the best of all steps if cells do not add up."""
@@ -166,9 +181,9 @@ class _Descent:
         self.cost = torch.where(is_better, total, self.cost)
         self.chosen = _where(is_better[:, None, None, None], nudges, self.chosen)
 
-    def _loop(self, nudges: list[Tensor]) -> _Loop:
+    def _loop(self, nudges: list[Tensor], response: float = 1.0) -> _Loop:
         nudged = [e + nudge for e, nudge in zip(self.features, nudges, strict=True)]
-        return _Loop(self.model, self.pixels, nudged, self.rho, self.embedding, self.price, self.weight)
+        return _Loop(self.model, self.pixels, nudged, self.rho, self.embedding, self.price, self.weight, response)
 
 
 def _spread(cells: Tensor, like: Tensor) -> Tensor:
@@ -193,8 +208,9 @@ class _Loop:
         embedding: Tensor,
         price: Tensor,
         weight: Tensor | None,
+        response: float,
     ) -> None:
-        self._features, self._price, self._weight = features, price, weight
+        self._features, self._price, self._weight, self._response = features, price, weight, response
         self._follower = Follower(model.prior, rho)
         transform, groups = model.transform, len(model.config.stages)
         self.cost = rho.new_zeros((len(rho), 1, pixels.shape[-2] // CELL, pixels.shape[-1] // CELL))  # of each cell
@@ -214,7 +230,7 @@ class _Loop:
             k, t = self._follower.follow(lambda t: round_cheaply(fixed, t, worth, may_drop=may_drop), *fixed.shape[-2:])
             slope = price * torch.sign(fixed) * bits_of_one_more(fixed, t)
             self.cost += _in_cells(price * logistic_bits(k, t).sum(dim=1, keepdim=True), self.cost)
-        follows = RESPONSE * x
+        follows = self._response * x
         self.slopes = self.slopes + (follows * slope).sum()
         return straight_through(follows, k)
 
