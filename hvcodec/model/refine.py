@@ -34,8 +34,8 @@ STEP = 0.075
 """First step of the descent, where 1 would remove an error of the picture at once if the ladder were linear."""
 
 SURROGATES = ((0.25, 1.6), (0.25, 1.2), (1.0, 1.6), (0.25, 2.2), (0.5, 1.3), (0.12, 2.0))
-"""What stands for the gradients that rounding hides: (response, weight of the rate). The first for FIRST steps, then the
-others in turn for EACH: where one is stuck, another often sees a way out.
+"""What stands for the gradients that rounding hides: (response, weight of the rate). The first for FIRST steps, then
+the others in turn for EACH: where one is stuck, another often sees a way out.
 
 The response is how far a symbol is believed to follow its latent. If it followed fully, later layers would make good
 for nothing whatever a nudge takes from earlier ones, and no nudge of a coarse layer would seem to matter. Bits count
