@@ -18,6 +18,7 @@ from hvcodec import Bpp, Codec, Encoded, Picture
 
 from . import store
 from .cache import RowCache, key_of
+from .efforts import version
 from .environment import environment
 from .pictures import Sample
 
@@ -37,11 +38,12 @@ def count(samples: Sequence[Sample]) -> int:
 def run(samples: Sequence[Sample], folder: Path, cache: RowCache, tick: Callable[[], None] = lambda: None) -> Row:
     """Measure every picture (cached rows are not measured again) and write the study."""
     codec = Codec(device="cpu")
+    versions = {effort: version(codec, effort) for effort in EFFORTS}
     rows: list[Row] = []
     for sample in samples:
         for effort in EFFORTS:
             for bpp in RATES_BPP:
-                key = key_of(sample.digest, STUDY, codec.model_id.hex(), effort, bpp, HALF_AXES)
+                key = key_of(sample.digest, STUDY, versions[effort], bpp, HALF_AXES)
                 row = cache.get(key)
                 if row is None:
                     row = measure(codec, Picture(np.asarray(sample.load())), effort, bpp)
