@@ -31,6 +31,7 @@ from .model.refine import GoOn
 from .model.rounding import CAUTION
 from .model.walk import walk_prior
 from .picture import Picture
+from .targets import METRICS
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16"]
@@ -41,6 +42,27 @@ ITERATIONS = (0, 0, 4, 10, 24, 60, 100, 160, 240, 360)
 """Steps of refinement at each effort; effort 0 does not even ask the prior what symbols cost."""
 
 DEFAULT_EFFORT = 1
+
+
+SAMPLE_ROWS, SAMPLE_COLUMNS, SAMPLE_SIDE = 2, 3, 128
+"""Squares of a picture that the first guess for a target looks at."""
+
+LEAST_SAMPLED = 3 * SAMPLE_ROWS * SAMPLE_COLUMNS * SAMPLE_SIDE**2
+"""Pixels from which on that look is much cheaper than an encode."""
+
+
+def _sample(picture: Picture) -> Picture:
+    """Squares from all over a picture, put together."""
+
+    def starts(side: int, count: int) -> list[int]:
+        return [max(side - SAMPLE_SIDE, 0) * (2 * i + 1) // (2 * count) for i in range(count)]
+
+    across = starts(picture.width, SAMPLE_COLUMNS)
+    rows = [
+        np.concatenate([picture.pixels[y : y + SAMPLE_SIDE, x : x + SAMPLE_SIDE] for x in across], axis=1)
+        for y in starts(picture.height, SAMPLE_ROWS)
+    ]
+    return Picture(np.concatenate(rows))
 
 
 def _always(done: float) -> bool:
@@ -139,8 +161,19 @@ class Codec:
         if target is None:
             return encode(chosen.rho(quality), chosen.masking)
         guide = chosen.guide(target)
-        first_guess = guide.index(target.metric_aim(picture.width * picture.height))
+        first_guess = self._first_guess(picture, target, guide, chosen.masking, look=effort > 0)
         return rate.search(lambda vector: encode(vector, chosen.masking), target, guide, first_guess=first_guess).trial
+
+    def _first_guess(
+        self, picture: Picture, target: rate.Target, guide: rate.Guide, masking: float, *, look: bool
+    ) -> int:
+        """Where in the guide to begin: what pictures give on the mean, corrected by a look at a part of this one."""
+        aim = target.metric_aim(picture.width * picture.height)
+        index = guide.index(aim)
+        if not look or picture.width * picture.height < LEAST_SAMPLED:
+            return index
+        sample = self.encode_batch([_sample(picture)], [guide.ladder[index]], masking=masking)[0]
+        return guide.index(guide.expected[index] + aim - METRICS[target.metric](sample))
 
     def encode(
         self,
