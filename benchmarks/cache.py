@@ -7,6 +7,7 @@ torn by a killed run is ignored; of two lines with one key the later counts.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,14 @@ class RowCache:
     def get(self, key: str) -> dict[str, Any] | None:
         """The measurement of this key, or None if it was never made."""
         return self._rows.get(key)
+
+    def row(self, key: str, measure: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
+        """The measurement of this key, made of the arguments and kept if it never was."""
+        known = self.get(key)
+        if known is None:
+            known = measure(*args)
+            self.put(key, known)
+        return known
 
     def put(self, key: str, row: dict[str, Any]) -> None:
         """Keep a measurement, on disk too before this returns."""

@@ -113,10 +113,8 @@ def run(
     for name in names:
         title, recipe = DESIGNS[name]
         place = folder / name
-        if not (place / "model.safetensors").is_file():
-            begun = bool(checkpoint.checkpoints(place))
-            config = None if begun else configuration(recipe, folder / "cache", more or {})
-            train(config, place, minutes=minutes, resume=begun, data=data, device=device)
+        config = configuration(recipe, folder / "cache", more or {})
+        train_once(config, place, minutes=minutes, data=data, device=device)
         rows.append({"design": name, "title": title, **judge(place)})
         tick()
         document = {
@@ -128,6 +126,13 @@ def run(
         }
         store.write(target, document)
     return document
+
+
+def train_once(config: TrainConfig, place: Path, *, minutes: float, data: Path | None, device: str) -> None:
+    """Train in a folder, unless that is done; what was stopped there goes on."""
+    if not (place / "model.safetensors").is_file():
+        begun = bool(checkpoint.checkpoints(place))
+        train(None if begun else config, place, minutes=minutes, resume=begun, data=data, device=device)
 
 
 def configuration(recipe: Recipe, cache: Path, more: Recipe) -> TrainConfig:

@@ -47,10 +47,7 @@ def run(
         for effort in efforts:
             for quality in QUALITIES:
                 key = key_of(sample.digest, STUDY, versions[effort], quality)
-                row = cache.get(key)
-                if row is None:
-                    row = measure(codec, Picture(np.asarray(sample.load())), effort, quality)
-                    cache.put(key, row)
+                row = cache.row(key, measure, codec, sample, effort, quality)
                 rows.append({"picture": sample.name, **row})
                 tick()
     document = {"study": STUDY, "environment": environment(), "summary": summary(rows), "rows": rows}
@@ -64,8 +61,9 @@ def version(codec: Codec, effort: int) -> str:
     return f"{effort} {digest(b''.join(codec.compress(small, quality=q, effort=effort).data for q in (25, 75)))}"
 
 
-def measure(codec: Codec, picture: Picture, effort: int, quality: float) -> Row:
+def measure(codec: Codec, sample: Sample, effort: int, quality: float) -> Row:
     """One file: its rate, its quality and the seconds that it took."""
+    picture = Picture(np.asarray(sample.load()))
     start = time.perf_counter()
     encoded = codec.compress(picture, quality=quality, effort=effort)
     seconds = time.perf_counter() - start

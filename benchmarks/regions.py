@@ -44,10 +44,7 @@ def run(samples: Sequence[Sample], folder: Path, cache: RowCache, tick: Callable
         for effort in EFFORTS:
             for bpp in RATES_BPP:
                 key = key_of(sample.digest, STUDY, versions[effort], bpp, HALF_AXES)
-                row = cache.get(key)
-                if row is None:
-                    row = measure(codec, Picture(np.asarray(sample.load())), effort, bpp)
-                    cache.put(key, row)
+                row = cache.row(key, measure, codec, sample, effort, bpp)
                 rows.append({"picture": sample.name, **row})
                 tick()
     document = {"study": STUDY, "environment": environment(), "summary": summary(rows), "rows": rows}
@@ -55,8 +52,9 @@ def run(samples: Sequence[Sample], folder: Path, cache: RowCache, tick: Callable
     return document
 
 
-def measure(codec: Codec, picture: Picture, effort: int, bpp: float) -> Row:
+def measure(codec: Codec, sample: Sample, effort: int, bpp: float) -> Row:
     """PSNR inside and outside the ellipse, with and without the mask."""
+    picture = Picture(np.asarray(sample.load()))
     mask = ellipse(picture.height, picture.width)
     plain = codec.compress(picture, target=Bpp(bpp), effort=effort)
     # The same bytes, and not only the same limit.

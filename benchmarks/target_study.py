@@ -80,15 +80,10 @@ def run(samples: Sequence[Sample], folder: Path, cache: RowCache, tick: Callable
     codec = Counting(device="cpu")
     rows: list[Row] = []
     for sample in samples:
-        picture: Picture | None = None
         for name, kind in KINDS.items():
             for asked in kind.asked:
                 key = key_of(sample.digest, codec.model_id.hex(), repr(codec.profile()), name, asked)
-                row = cache.get(key)
-                if row is None:
-                    picture = picture or Picture(np.asarray(sample.load()))
-                    row = measure(codec, picture, name, asked)
-                    cache.put(key, row)
+                row = cache.row(key, measure, codec, sample, name, asked)
                 rows.append({"picture": sample.name, **row})
                 tick()
     document = {"study": STUDY, "environment": environment(), "summary": summary(rows), "rows": rows}
@@ -96,8 +91,9 @@ def run(samples: Sequence[Sample], folder: Path, cache: RowCache, tick: Callable
     return document
 
 
-def measure(codec: Counting, picture: Picture, name: str, asked: float) -> Row:
+def measure(codec: Counting, sample: Sample, name: str, asked: float) -> Row:
     """What one search for a target came to."""
+    picture = Picture(np.asarray(sample.load()))
     kind, codec.encodes = KINDS[name], 0
     try:
         encoded = codec.compress(picture, target=kind.make(asked))

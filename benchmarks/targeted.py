@@ -15,12 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hvcodec.train import checkpoint
 from hvcodec.train.config import TrainConfig
-from hvcodec.train.loop import train
 
 from . import store
-from .designs import Recipe, configuration
+from .designs import Recipe, configuration, train_once
 from .environment import environment
 
 FILE = "targeted.json"
@@ -56,10 +54,8 @@ def run(
     rows: list[Row] = []
     for name in names:
         place = folder / name
-        if not (place / "model.safetensors").is_file():
-            begun = bool(checkpoint.checkpoints(place))
-            config = None if begun else recipe(name, folder / "cache", minutes, start, more or {})
-            train(config, place, minutes=minutes, resume=begun, data=data, device=device)
+        config = recipe(name, folder / "cache", minutes, start, more or {})
+        train_once(config, place, minutes=minutes, data=data, device=device)
         rows.append(judge(name, place))
         tick()
         document = {"minutes": minutes, "device": device, "environment": environment(), "rows": rows}

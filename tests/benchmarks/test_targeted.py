@@ -48,7 +48,7 @@ def test_runs_are_judged_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             assert miss == pytest.approx(100 * (reached / asked - 1), rel=1e-3, abs=0.1)
     assert rows[0]["reached"] == [pytest.approx(10 ** (-rows[0]["psnr_db"] / 10), rel=0.01)]
     assert rows[1]["reached"] == [pytest.approx(rows[1]["bpp"], rel=0.01)]
-    monkeypatch.setattr(targeted, "train", None)  # finished runs are not trained again
+    monkeypatch.setattr(designs, "train", None)  # finished runs are not trained again
     assert study()["rows"] == rows
     table = tables.targeted(tmp_path / "kodak")
     assert table is not None and table.count("| `rate_target` |") == 2
