@@ -24,10 +24,6 @@ MOST_MASKING = 2.0
 DEFAULT_PROFILE = "psnr"
 EQUAL_PROFILE = "equal"
 
-# The finest steps of a guide, as a part of the target's window.
-STEPS_PER_WINDOW = 4
-# How far a group may leave the path to make a step of the right size.
-MOST_DETOUR = 4
 # What photographs give at the start, the middle and the end of a path, as a first idea without measurements.
 USUAL = {
     "log_bpp": (math.log(0.08), math.log(0.65), math.log(5.0)),
@@ -89,12 +85,11 @@ class Guide:
 
     ladder: tuple[Rho, ...]
     expected: tuple[float, ...]  # on the scale of the target's metric, never falling
-    effects: tuple[tuple[float, ...], ...]  # what one step of each group is expected to add there
 
     def __post_init__(self) -> None:
-        if not self.ladder or not len(self.ladder) == len(self.expected) == len(self.effects):
-            counts = f"{len(self.ladder)}, {len(self.expected)} and {len(self.effects)}"
-            raise ValueError(f"a guide has as many vectors as expectations and effects, not {counts}")
+        if not self.ladder or len(self.ladder) != len(self.expected):
+            counts = f"{len(self.ladder)} and {len(self.expected)}"
+            raise ValueError(f"a guide has as many vectors as expectations, not {counts}")
         if any(a > b for a, b in pairwise(self.expected)):
             raise ValueError("the expectations of a guide must not fall")
 
@@ -201,12 +196,8 @@ class Profile:
         )
 
     def guide(self, target: Target) -> Guide:
-        """The ladder for a search, refined to small steps of the target's metric.
-
-        One step of the group that carries most bytes can be larger than the window of a target. Between two
-        rungs, steps of other groups that leave the path for a moment fill the gap.
-        """
-        return _guide(self, target.metric, target.window / STEPS_PER_WINDOW)
+        """The ladder for a search, with what to expect of the target's metric."""
+        return _guide(self, target.metric)
 
     def _effects_on_path(self, metric: str, position: float) -> tuple[float, ...]:
         """Effects of single steps, scaled so that together they rise as the metric does along the path."""
@@ -249,21 +240,12 @@ def uniform(n_groups: int) -> Profile:
 
 
 @lru_cache(maxsize=64)
-def _guide(profile: Profile, metric: str, finest: float) -> Guide:
-    expected = profile.expect(metric, 0.0).value
-    start, seen = profile.rho(0.0), set(profile.ladder())
-    rungs = [(start, expected, profile._effects_on_path(metric, 0.0))]
+def _guide(profile: Profile, metric: str) -> Guide:
+    expected = [profile.expect(metric, 0.0).value]
     for (_, below), (position, above) in pairwise(profile._rungs):
-        effects = profile._effects_on_path(metric, position)
         group = next(g for g, (a, b) in enumerate(zip(below, above, strict=True)) if a != b)
-        for offset, between in _fill(below, above, group, effects, finest):
-            if between not in seen:
-                seen.add(between)
-                rungs.append((between, expected + offset, effects))
-        expected += effects[group]
-        rungs.append((above, expected, effects))
-    ladder, values, steps = zip(*rungs, strict=True)
-    return Guide(ladder, values, steps)
+        expected.append(expected[-1] + profile._effects_on_path(metric, position)[group])
+    return Guide(profile.ladder(), tuple(expected))
 
 
 def calibrate(
@@ -295,34 +277,6 @@ def _means(trials: Sequence[Trial]) -> dict[str, float]:
 
 def _stepped(rho: Rho, steps: Mapping[int, int]) -> Rho:
     return tuple(value + steps.get(group, 0) for group, value in enumerate(rho))
-
-
-def _fill(below: Rho, above: Rho, group: int, effects: Sequence[float], finest: float) -> list[tuple[float, Rho]]:
-    """Vectors between two rungs that differ in one group, with how far above the lower one each should be."""
-    gap = effects[group]
-    n_steps = math.ceil(gap / finest)
-    others = [g for g in sorted(range(len(effects)), key=lambda g: -effects[g]) if 0 < effects[g] < gap]
-    found = []
-    for i in range(1, n_steps):
-        wanted = gap * i / n_steps
-        for start, sign, distance in ((below, 1, wanted), (above, -1, gap - wanted)):
-            steps = _change(start, sign, distance, effects, others)
-            moved = sum(effects[g] * abs(n) for g, n in steps.items())
-            if abs(distance - moved) <= finest / 2:
-                found.append((moved if sign > 0 else gap - moved, _stepped(start, steps)))
-                break
-    return sorted(found)
-
-
-def _change(start: Rho, sign: int, distance: float, effects: Sequence[float], groups: Sequence[int]) -> dict[int, int]:
-    """Pay a distance in steps of the given groups, largest first, as change is given in coins."""
-    steps = {}
-    for g in groups:
-        room = RHO_MAX - start[g] if sign > 0 else start[g]
-        n = min(int(distance / effects[g] + 0.5 * (g == groups[-1])), MOST_DETOUR, room)
-        steps[g] = sign * n
-        distance -= n * effects[g]
-    return steps
 
 
 def _usual_effect(metric: str, position: float, n_groups: int) -> Effect:

@@ -1,4 +1,4 @@
-"""Rate control: the search for the rate vector with which a picture meets a target in a few encodes.
+"""Rate control: the search for the rate vector and the trim with which a picture meets a target in a few encodes.
 
 Pure functions: they know nothing of pictures or networks. Rate vectors and profiles are in `profiles`,
 targets in `targets`; their names are also here.
@@ -6,13 +6,11 @@ targets in `targets`; their names are also here.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from .errors import TargetError
-from .nearby import likely_effects, nearest_vector
 from .profiles import (
     DEFAULT_PROFILE,
     EQUAL_PROFILE,
@@ -33,6 +31,7 @@ __all__ = [
     "DEFAULT_PROFILE",
     "EQUAL_PROFILE",
     "MAX_TRIALS",
+    "MOST_TRIM",
     "RHO_MAX",
     "Bpp",
     "Bytes",
@@ -60,49 +59,56 @@ MAX_TRIALS = 7
 BISECT_FROM = 5
 # An extrapolation does not believe that a picture's curve is this much flatter or steeper than expected.
 FLATTEST, STEEPEST = 0.4, 2.5
-# So many windows away from the target, single steps of groups matter more than the course of the guide.
-NEARBY_WINDOWS = 2.0
-# In parts of the window: how far a trial may lie from any smooth law, and what makes no difference to us.
-NOISE, GRAIN = 0.1, 0.125
+# So near to the target, in windows, the encoder's own trim is better than another rate vector.
+NEAR_WINDOWS = 1.5
+# How far trim goes to both sides, and the smallest change of it that makes a difference.
+MOST_TRIM, FINEST_TRIM = 0.15, 0.004
+# Pictures answer to trim by so much less or more than they usually do; if by less still, it is of no use.
+DULLEST, KEENEST = 0.3, 8.0
+# Interpolation keeps away from the ends of its bracket by this part of it.
+MARGIN = 0.1
 
 TrialT = TypeVar("TrialT", bound=Trial)
 
 
 @dataclass(frozen=True)
 class Result(Generic[TrialT]):
-    """The outcome of a search: the rate vector, what it gave, and the number of encodes that it took."""
+    """The outcome of a search: the rate vector and trim, what they gave, and the number of encodes that it took."""
 
     rho: Rho
+    trim: float
     trial: TrialT
     trials: int
     within_tolerance: bool
 
 
 def search(
-    trial: Callable[[Rho], TrialT],
+    trial: Callable[[Rho, float], TrialT],
     target: Target,
     guide: Guide,
     *,
     first_guess: int | None = None,
     max_trials: int = MAX_TRIALS,
+    most_trim: float = MOST_TRIM,
 ) -> Result[TrialT]:
-    """Find a rate vector with which a picture meets the target, in at most `max_trials` encodes.
+    """Find a rate vector, and a trim, with which a picture meets the target, in at most `max_trials` encodes.
 
-    `trial` encodes the picture; `first_guess` is where in the guide to begin (default: the middle). The side
-    of the target that matters is always kept; where no tried vector also stays within the tolerance, the
-    best one is returned and says so. Raises TargetError, with the nearest Result, where even the end of the
-    guide does not bring the picture to the target.
+    `trial` encodes the picture at a rate vector. One step of a group can be larger than the window of a target, so
+    the encoder has a finer control: the larger `trim` (-most_trim to most_trim), the fewer bits it spends at the
+    same vector. `first_guess` is where in the guide to begin (default: the middle). The side of the target that
+    matters is always kept; where nothing that was tried also stays within the tolerance, the best is returned and
+    says so. Raises TargetError, with the nearest Result, where even the end of the guide does not bring the picture
+    to the target.
     """
     if max_trials < 1:
         raise ValueError(f"a search needs at least one trial, not {max_trials}")
-    course: _Course[TrialT] = _Course(target, guide)
+    course: _Course[TrialT] = _Course(target, guide, most_trim)
     index = len(guide.ladder) // 2 if first_guess is None else first_guess
-    place: int | Rho | None = min(max(index, 0), len(guide.ladder) - 1)
+    place: _Place | None = _Place(min(max(index, 0), len(guide.ladder) - 1))
     for left in reversed(range(max_trials)):
-        rho = guide.ladder[place] if isinstance(place, int) else place
-        if rho is None:
+        if place is None:
             break
-        course.note(rho, place if isinstance(place, int) else None, trial(rho))
+        course.note(place, trial(guide.ladder[place.rung], place.trim))
         if course.is_met:
             break
         # The last trial must not end without anything that keeps to the target.
@@ -110,16 +116,30 @@ def search(
     return course.result()
 
 
+class _Place(NamedTuple):
+    """Where a trial is made: a rate vector of the guide, and the trim."""
+
+    rung: int
+    trim: float = 0.0
+
+
 @dataclass
 class _Attempt(Generic[TrialT]):
     """A trial; `weight` is what its distance from the target counts for in the next interpolation."""
 
-    rho: Rho
-    index: int  # in the guide; -1 beside it
+    place: _Place
     expected: float
     value: float
     trial: TrialT
     weight: float = 1.0
+
+    @property
+    def index(self) -> int:
+        return self.place.rung
+
+    @property
+    def trim(self) -> float:
+        return self.place.trim
 
 
 @dataclass
@@ -128,12 +148,14 @@ class _Course(Generic[TrialT]):
 
     In the guide's expectation as the coordinate, the curve of a picture is nearly a straight line of slope 1:
     the first step away from the guess shifts it, later ones interpolate (regula falsi, Illinois variant).
-    Near the target, vectors beside the guide are tried too.
+    Near the target the vector stays, and trim does the rest.
     """
 
     target: Target
     guide: Guide
+    most_trim: float
     attempts: list[_Attempt[TrialT]] = field(default_factory=list)
+    walked: list[_Attempt[TrialT]] = field(default_factory=list)  # those without trim
     below: _Attempt[TrialT] | None = None
     above: _Attempt[TrialT] | None = None
 
@@ -143,17 +165,18 @@ class _Course(Generic[TrialT]):
 
     # --- what is known ------------------------------------------------------------------------------------
 
-    def note(self, rho: Rho, index: int | None, trial: TrialT) -> None:
-        """Add a trial; one on the guide narrows the bracket."""
-        value = self.target.value(trial)
-        if index is None:
-            self.attempts.append(_Attempt(rho, -1, math.nan, value, trial))
-            return
-        before = self.attempts[-1] if self.attempts else None
-        attempt = _Attempt(rho, index, self.guide.expected[index], value, trial)
+    def note(self, place: _Place, trial: TrialT) -> None:
+        """Add a trial; one without trim narrows the bracket."""
+        attempt = _Attempt(place, self.guide.expected[place.rung], self.target.value(trial), trial)
         self.attempts.append(attempt)
+        if place.trim != 0:
+            if self._effect_of_trim(attempt) < DULLEST * self.target.per_trim:
+                self.most_trim = 0.0  # in vain here: walk on
+            return
+        before = self.walked[-1] if self.walked else None
+        self.walked.append(attempt)
         # The end of the bracket that stays twice counts half, or it might never move.
-        if value < self.target.aim:
+        if attempt.value < self.target.aim:
             if self.above and before is self.below:
                 self.above.weight /= 2
             self.below = attempt
@@ -174,7 +197,8 @@ class _Course(Generic[TrialT]):
         """The best trial that keeps to the target; TargetError where there is none, or no end reaches it."""
         kept = [attempt for attempt in self.attempts if self.target.is_kept(attempt.value)]
         nearest = min(kept or self.attempts, key=lambda attempt: self.target.distance(attempt.value))
-        result = Result(nearest.rho, nearest.trial, len(self.attempts), self.target.is_met(nearest.value))
+        rho, is_met = self.guide.ladder[nearest.index], self.target.is_met(nearest.value)
+        result = Result(rho, nearest.trim, nearest.trial, len(self.attempts), is_met)
         if result.within_tolerance or (kept and not self._at_end()):
             return result
         raise TargetError(
@@ -190,33 +214,37 @@ class _Course(Generic[TrialT]):
 
     # --- where to go --------------------------------------------------------------------------------------
 
-    def safe_end(self) -> int | None:
+    def safe_end(self) -> _Place | None:
         """The end of the guide that keeps to the target if anything does."""
-        end = 0 if self.target.is_limit else self.last
-        return None if any(attempt.index == end for attempt in self.attempts) else end
+        end = _Place(0 if self.target.is_limit else self.last)
+        return None if any(attempt.place == end for attempt in self.attempts) else end
 
-    def following(self) -> int | Rho | None:
-        """The place in the guide, or the vector beside it, to try next; None where none could be better."""
-        if not (self.below and self.above):
-            return None if self._at_end() else self._beyond(self.attempts[-1])
-        nearest = min(self.attempts, key=lambda attempt: self.target.distance(attempt.value))
-        window = self.target.window
-        exhausted = self.above.index - self.below.index <= 1
-        if exhausted or self.target.distance(nearest.value) <= NEARBY_WINDOWS * window:
-            nearby = self._nearby(nearest, self.guide.effects[self.below.index], window)
-            if nearby or exhausted:
-                return nearby
-        return self._between(self.below, self.above)
+    def following(self) -> _Place | None:
+        """What to try next; None where nothing could be better."""
+        exhausted = self._at_end()
+        if self.below and self.above:
+            exhausted = self.above.index - self.below.index <= 1
+        for attempt in sorted(self.walked, key=self._distance):
+            is_near = self._distance(attempt) <= NEAR_WINDOWS * self.target.window
+            trim = self._trim(attempt.index) if is_near or exhausted else None
+            if trim is not None:
+                return _Place(attempt.index, trim)
+        if exhausted:
+            return None
+        return _Place(self._between(self.below, self.above) if self.below and self.above else self._beyond())
 
-    def _beyond(self, here: _Attempt[TrialT]) -> int:
+    def _distance(self, attempt: _Attempt[TrialT]) -> float:
+        return self.target.distance(attempt.value)
+
+    def _beyond(self) -> int:
         """Extrapolate, further each time, towards the side on which nothing was tried."""
-        slope, growth = 1.0, 1.0
-        if len(self.attempts) > 1:
-            before = self.attempts[-2]
+        here, slope, growth = self.walked[-1], 1.0, 1.0
+        if len(self.walked) > 1:
+            before = self.walked[-2]
             run = here.expected - before.expected
             slope = (here.value - before.value) / run if run else 1.0
             slope = min(max(slope, FLATTEST), STEEPEST)
-            growth = 2.0 ** (len(self.attempts) - 2)
+            growth = 2.0 ** (len(self.walked) - 2)
         wanted = here.expected + growth * (self.target.aim - here.value) / slope
         if self.above is None:
             return self.guide.index(wanted, here.index + 1, self.last)
@@ -224,18 +252,37 @@ class _Course(Generic[TrialT]):
 
     def _between(self, below: _Attempt[TrialT], above: _Attempt[TrialT]) -> int:
         """Interpolate inside the bracket."""
-        if len(self.attempts) >= BISECT_FROM:
+        if len(self.walked) >= BISECT_FROM:
             return (below.index + above.index) // 2
         left = (self.target.aim - below.value) * below.weight
         right = (above.value - self.target.aim) * above.weight
         wanted = below.expected + (above.expected - below.expected) * left / (left + right)
         return self.guide.index(wanted, below.index + 1, above.index - 1)
 
-    def _nearby(self, nearest: _Attempt[TrialT], expected: tuple[float, ...], window: float) -> Rho | None:
-        """A vector around the best trial, by what the trials tell about the effects of single groups."""
-        if not any(expected):
+    def _effect_of_trim(self, attempt: _Attempt[TrialT]) -> float:
+        """What a unit of trim took off, by this attempt and the one without trim."""
+        plain = next(a for a in self.walked if a.index == attempt.index)
+        return (plain.value - attempt.value) / attempt.trim
+
+    def _trim(self, index: int) -> float | None:
+        """The trim that should bring a rate vector to the target; None where no other is worth a trial."""
+        if self.most_trim == 0:
             return None
-        seen = [(attempt.rho, attempt.value) for attempt in self.attempts]
-        value, effects = likely_effects(nearest.rho, seen, expected, self.target.aim, NOISE * window)
-        tried = {attempt.rho for attempt in self.attempts}
-        return nearest_vector(nearest.rho, value, effects, self.target.aim, GRAIN * window, tried)
+        own = sorted((a for a in self.attempts if a.index == index), key=lambda attempt: attempt.trim)
+        more = [a for a in own if a.value > self.target.aim]
+        less = [a for a in own if a.value <= self.target.aim]
+        if more and less:
+            left, right = more[-1], less[0]
+            part = (left.value - self.target.aim) / (left.value - right.value)
+            part = min(max(part, MARGIN), 1 - MARGIN)
+            trim = left.trim + part * (right.trim - left.trim)
+            gap = min(trim - left.trim, right.trim - trim)  # negative if the picture answers the wrong way
+        else:
+            edge = own[-1] if more else own[0]
+            effect = self.target.per_trim
+            if edge.trim != 0:
+                effect = min(self._effect_of_trim(edge), KEENEST * effect)
+            trim = edge.trim + (edge.value - self.target.aim) / effect
+            trim = min(max(trim, -self.most_trim), self.most_trim)
+            gap = abs(trim - edge.trim)
+        return trim if gap >= FINEST_TRIM else None

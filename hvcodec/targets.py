@@ -56,6 +56,7 @@ class Target(ABC):
 
     metric: ClassVar[str]  # a key of METRICS
     window: ClassVar[float]  # from `low` to `high`
+    per_trim: ClassVar[float]  # what a unit of the encoder's trim takes off, roughly
     is_limit: ClassVar[bool] = False  # True: `high` is kept at any price; False: `low` is
 
     @property
@@ -108,6 +109,7 @@ class Bytes(Target):
 
     metric = "log_bpp"
     window = UNUSED
+    per_trim = 0.6
     is_limit = True
 
     def __post_init__(self) -> None:
@@ -139,6 +141,7 @@ class Bpp(Target):
 
     metric = "log_bpp"
     window = UNUSED
+    per_trim = 0.6
     is_limit = True
 
     def __post_init__(self) -> None:
@@ -164,6 +167,7 @@ class Psnr(Target):
 
     metric = "psnr_db"
     window = DECIBELS_ABOVE
+    per_trim = 3.0
 
     def __post_init__(self) -> None:
         if not 0 < self.db < LARGEST_DB:
@@ -188,6 +192,7 @@ class MsSsim(Target):
 
     metric = "ms_ssim_db"
     window = DECIBELS_ABOVE
+    per_trim = 3.0
 
     def __post_init__(self) -> None:
         if not 0 < self.similarity < 1:
@@ -212,6 +217,7 @@ class Ssimulacra2(Target):
 
     metric = "ssimulacra2"
     window = POINTS_ABOVE
+    per_trim = 30.0
 
     def __post_init__(self) -> None:
         if not -math.inf < self.score < 100:

@@ -26,7 +26,7 @@ from .config import ALIGN, lambda_of
 from .importance import GRID, PixelRows, at_positions, weighed
 from .likelihood import logistic_bits
 from .prior import Follower
-from .rounding import bits_of_one_more, round_cheaply
+from .rounding import CAUTION, bits_of_one_more, round_cheaply
 from .strips import Nudges
 from .transform import Latent, Steps
 
@@ -95,9 +95,10 @@ def refine(
     width: int,
     iterations: int,
     importance: Tensor | None = None,
+    caution: float = CAUTION,
     go_on: GoOn = lambda done: True,
 ) -> Nudges:
-    """Nudges for pictures padded to height x width; `pixels` and `importance` as in strips.analyze."""
+    """Nudges for pictures padded to height x width; `pixels`, `importance` and `caution` as in strips.analyze."""
     stages = model.config.stages
     n = rho.shape[0]
     nudges = [np.zeros((n, s.width, height // s.stride, width // s.stride), np.float16) for s in stages]
@@ -105,7 +106,7 @@ def refine(
     for number, (down, across) in enumerate(places):
         crop = pixels(down.read.start, down.read.stop)[..., across.read]
         weight = None if importance is None else importance[:, :, _on_grid(down.read), _on_grid(across.read)]
-        descent = _Descent(model, crop, rho, weight)
+        descent = _Descent(model, crop, rho, weight, caution)
         is_wanted = True
         for i in range(iterations + 1):
             is_wanted = go_on((number + i / (iterations + 1)) / len(places))
@@ -123,8 +124,8 @@ def refine(
 class _Descent:
     """The nudges of one tile, and the best that they have been in each cell of each picture."""
 
-    def __init__(self, model: Model, pixels: Tensor, rho: Tensor, weight: Tensor | None) -> None:
-        self.model, self.pixels, self.rho, self.weight = model, pixels, rho, weight
+    def __init__(self, model: Model, pixels: Tensor, rho: Tensor, weight: Tensor | None, caution: float) -> None:
+        self.model, self.pixels, self.rho, self.weight, self.caution = model, pixels, rho, weight, caution
         transform, groups = model.transform, len(model.config.stages)
         with torch.no_grad():
             self.embedding = transform.embedding(rho)
@@ -183,7 +184,8 @@ class _Descent:
 
     def _loop(self, nudges: list[Tensor], response: float = 1.0) -> _Loop:
         nudged = [e + nudge for e, nudge in zip(self.features, nudges, strict=True)]
-        return _Loop(self.model, self.pixels, nudged, self.rho, self.embedding, self.price, self.weight, response)
+        weighing = _Weighing(self.price, self.weight, self.caution, response)
+        return _Loop(self.model, self.pixels, nudged, self.rho, self.embedding, weighing)
 
 
 def _spread(cells: Tensor, like: Tensor) -> Tensor:
@@ -196,6 +198,15 @@ def _where(chosen: Tensor, a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
     return [torch.where(_spread(chosen.float(), x) > 0, x, y) for x, y in zip(a, b, strict=True)]
 
 
+class _Weighing(NamedTuple):
+    """What counts for how much in a closed loop."""
+
+    price: Tensor  # of a bit, in squared error: (N, groups)
+    weight: Tensor | None  # of the error of each pixel, see importance.py
+    caution: float  # of the rounding
+    response: float  # how far a symbol follows its latent, see SURROGATES
+
+
 class _Loop:
     """One closed loop over all layers: the error of the decoder's picture, what the symbols cost, and its slope."""
 
@@ -206,31 +217,34 @@ class _Loop:
         features: list[Tensor],
         rho: Tensor,
         embedding: Tensor,
-        price: Tensor,
-        weight: Tensor | None,
-        response: float,
+        weighing: _Weighing,
     ) -> None:
-        self._features, self._price, self._weight, self._response = features, price, weight, response
+        self._features, self._weighing = features, weighing
         self._follower = Follower(model.prior, rho)
         transform, groups = model.transform, len(model.config.stages)
         self.cost = rho.new_zeros((len(rho), 1, pixels.shape[-2] // CELL, pixels.shape[-1] // CELL))  # of each cell
         self.slopes = rho.new_zeros(())  # a number whose gradient is that of what the symbols cost
         h = transform.begin(len(rho), *features[0].shape[-2:])
         h = transform.top_down(h, rho, embedding, range(groups), self._answer)
-        error = weighed((transform.to_pixels(h) - pixels).square(), self._weight) / 3
+        error = weighed((transform.to_pixels(h) - pixels).square(), weighing.weight) / 3
         self.distortion = error.sum()
         self.cost += _in_cells(error.detach(), self.cost)
 
     def _answer(self, latent: Latent, steps: Steps, h: Tensor) -> Tensor:
         x = latent.scaled(self._features[latent.group] - h, steps)
         fixed = x.detach()
-        worth, may_drop = steps.worth * at_positions(self._weight, fixed), self._weight is not None
-        price = self._price[:, latent.group, None, None, None]
+        price, weight, caution, response = self._weighing
+        worth, may_drop = steps.worth * at_positions(weight, fixed), weight is not None
+        price = price[:, latent.group, None, None, None]
+
+        def choose(t: Tensor) -> Tensor:
+            return round_cheaply(fixed, t, worth, caution, may_drop=may_drop)
+
         with torch.no_grad():
-            k, t = self._follower.follow(lambda t: round_cheaply(fixed, t, worth, may_drop=may_drop), *fixed.shape[-2:])
+            k, t = self._follower.follow(choose, *fixed.shape[-2:])
             slope = price * torch.sign(fixed) * bits_of_one_more(fixed, t)
             self.cost += _in_cells(price * logistic_bits(k, t).sum(dim=1, keepdim=True), self.cost)
-        follows = self._response * x
+        follows = response * x
         self.slopes = self.slopes + (follows * slope).sum()
         return straight_through(follows, k)
 

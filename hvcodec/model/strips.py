@@ -74,7 +74,7 @@ Nudges = list[np.ndarray]
 class Choice(NamedTuple):
     """How an encoder chooses symbols; the decoder does not care."""
 
-    caution: float | None = CAUTION  # of the rounding; None rounds to the nearest integer and asks no prior
+    caution: float = CAUTION  # of the rounding; 0 rounds to the nearest integer and asks no prior
     nudges: Nudges | None = None  # see refine.py
     importance: Tensor | None = None  # weights of the error of each pixel, see importance.py
 
@@ -111,7 +111,7 @@ def analyze(
             if choice.nudges is not None:
                 e = e + torch.from_numpy(choice.nudges[latent.group][:, :, read(stride)]).to(e)
             x = latent.scaled(e - h, steps).clamp(-SYMBOL_MAX, SYMBOL_MAX)
-            if choice.caution is None:
+            if choice.caution == 0:
                 k = torch.round(x)
             else:
                 worth, caution = steps.worth * at_positions(importance, x), choice.caution

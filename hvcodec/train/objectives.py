@@ -29,8 +29,10 @@ from torch import Tensor, nn
 
 from hvcodec.errors import ConfigError
 from hvcodec.model.config import RHO_LEVELS, lambda_of
+from hvcodec.model.transform import full_precision
 from hvcodec.train.config import nearest
 from hvcodec.train.objective import Objective
+from hvcodec.train.perceptual import ms_ssim_error, ssimulacra2_error
 from hvcodec.train.rho import FixedRho, RhoSampler, lambdas
 from hvcodec.train.targets import DistortionTarget, Geco, RateTarget
 
@@ -74,6 +76,8 @@ class PerLayerBeta(Objective):
     A picture's loss is lambda_bar (D + sum_g R_g / lambda(rho_g)), where lambda_bar is the geometric mean
     of lambda over the `reference` groups; with all levels equal that is R + lambda D. The loss grows with the
     level; with `balance` 1 it is weighed so that all levels pull about equally, with 0 it stays as it is.
+
+    The distortion is the squared error, of which the errors of MS-SSIM and SSIMULACRA2 can take a share each.
     """
 
     MIDDLE, OCTAVE = 24, 13  # the level that balance leaves alone; the loss doubles in about so many
@@ -88,6 +92,8 @@ class PerLayerBeta(Objective):
         spread: float = 8.0,
         rare_from: int = RHO_LEVELS,
         balance: float = 0.0,
+        ms_ssim: float = 0.0,
+        ssimulacra2: float = 0.0,
     ) -> None:
         super().__init__()
         self.rho = RhoSampler(groups, seed, together=together, spread=spread, rare_from=rare_from)
@@ -97,6 +103,18 @@ class PerLayerBeta(Objective):
         self.reference = list(default if reference is None else reference)
         if not self.reference or not all(0 <= group < groups for group in self.reference):
             raise ValueError(f"reference must name some of the groups 0..{groups - 1}, not {self.reference}")
+        self.shares = {ms_ssim_error: ms_ssim, ssimulacra2_error: ssimulacra2}
+        if min(self.shares.values()) < 0 or sum(self.shares.values()) > 1:
+            raise ValueError("the shares of ms_ssim and ssimulacra2 lie in 0..1, and so does their sum")
+
+    def distortion(self, pixels: Tensor, reconstruction: Tensor) -> Tensor:
+        squared = super().distortion(pixels, reconstruction)
+        total = (1 - sum(self.shares.values())) * squared
+        with full_precision(pixels):
+            for error, share in self.shares.items():
+                if share > 0:
+                    total = total + share * error(pixels, reconstruction)
+        return total
 
     def loss(self, distortion: Tensor, rates: Tensor, rho: Tensor) -> Tensor:
         # Column by column: a list as an index would be uploaded, and the host would wait.

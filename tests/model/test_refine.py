@@ -14,6 +14,7 @@ from synthetic import picture
 from hvcodec.codec import ITERATIONS, Codec
 from hvcodec.model import refine, strips
 from hvcodec.model.config import lambda_of
+from hvcodec.model.rounding import CAUTION
 from hvcodec.picture import Picture
 
 LEVEL = 24
@@ -41,7 +42,7 @@ def test_the_best_is_kept_and_never_worse_than_the_start(tiny_codec: Codec) -> N
     shown = picture(192, 128, seed=4)
     rho = torch.full((1, 5), float(LEVEL))
     pixels = rows_of(tiny_codec, shown)(0, 128)
-    descent = refine._Descent(tiny_codec.model, pixels, rho, None)
+    descent = refine._Descent(tiny_codec.model, pixels, rho, None, CAUTION)
     costs, cells = [], []
     for _ in range(8):
         descent.step()
@@ -52,7 +53,7 @@ def test_the_best_is_kept_and_never_worse_than_the_start(tiny_codec: Codec) -> N
     assert costs[-1] < costs[0]
     chosen = descent.finish()
     assert float(descent.cost) <= costs[-1]
-    again = refine._Descent(tiny_codec.model, pixels, rho, None)
+    again = refine._Descent(tiny_codec.model, pixels, rho, None, CAUTION)
     again.nudges = chosen
     again.step()
     assert float(again.cost) == pytest.approx(float(descent.cost), rel=1e-5)
@@ -62,7 +63,7 @@ def test_each_cell_has_its_own_best(tiny_codec: Codec) -> None:
     far = refine.CELL * 6
     shown = picture(far, refine.CELL, seed=6)
     pixels = rows_of(tiny_codec, shown)(0, refine.CELL)
-    descent = refine._Descent(tiny_codec.model, pixels, torch.full((1, 5), float(LEVEL)), None)
+    descent = refine._Descent(tiny_codec.model, pixels, torch.full((1, 5), float(LEVEL)), None, CAUTION)
     descent.step()
     first = descent.best
     spoilt = [nudge.clone() for nudge in descent.nudges]

@@ -162,20 +162,15 @@ def test_expectations_are_interpolated_between_the_rows():
 
 @pytest.mark.parametrize("target", [Bytes(40_000), Bpp(0.7), Psnr(33), MsSsim(0.95), Ssimulacra2(20)])
 @pytest.mark.parametrize("profile", [measured(BENT), BENT, uniform(5), uniform(1)])
-def test_a_guide_holds_the_ladder_and_finer_steps_in_between(profile, target):
+def test_a_guide_holds_the_ladder(profile, target):
     guide = profile.guide(target)
-    assert set(profile.ladder()) <= set(guide.ladder)
-    assert (guide.ladder[0], guide.ladder[-1]) == (profile.ladder()[0], profile.ladder()[-1])
-    assert len(set(guide.ladder)) == len(guide.ladder)
+    assert guide.ladder == profile.ladder()
     assert all(check(rho, profile.n_groups) == rho for rho in guide.ladder)
 
 
-def test_the_steps_of_a_guide_fit_into_the_window_where_the_groups_allow_it():
+def test_a_guide_expects_what_each_step_of_its_ladder_gives():
     guide = measured(BENT).guide(Bytes(40_000))
     values = [math.log(linear_trial(rho).n_bytes) for rho in guide.ladder]
-    rises = steps(values, values[1:] + values[-1:])[:-1]
-    assert max(rises) < -math.log(0.97) / 2  # one step of the last group is 4 %
-    assert min(rises) > -0.002
     errors = [e - v for e, v in zip(guide.expected, values, strict=True)]
     assert max(errors) - min(errors) < 0.02
 
@@ -185,22 +180,22 @@ def test_a_guide_knows_where_to_begin():
     target = Bytes(40_000)
     guide = profile.guide(target)
     index = guide.index(target.metric_aim(768 * 512))
-    assert 0.96 * 40_000 < linear_trial(guide.ladder[index]).n_bytes < 1.01 * 40_000
+    assert 0.95 * 40_000 < linear_trial(guide.ladder[index]).n_bytes < 1.03 * 40_000
 
 
 def test_the_nearest_place_of_a_guide():
-    guide = Guide(((0,), (1,), (2,), (3,)), (1.0, 2.0, 2.0, 4.0), ((1.0,),) * 4)
+    guide = Guide(((0,), (1,), (2,), (3,)), (1.0, 2.0, 2.0, 4.0))
     assert [guide.index(value) for value in (-9, 1.4, 1.6, 2.9, 3.1, 99)] == [0, 0, 1, 2, 3, 3]
     assert [guide.index(value, 1, 2) for value in (-9, 99)] == [1, 2]
 
 
 def test_guides_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="as many"):
-        Guide(((0,), (1,)), (1.0,), ((1.0,), (1.0,)))
+        Guide(((0,), (1,)), (1.0,))
     with pytest.raises(ValueError, match="as many"):
-        Guide((), (), ())
+        Guide((), ())
     with pytest.raises(ValueError, match="must not fall"):
-        Guide(((0,), (1,)), (1.0, 0.9), ((1.0,), (1.0,)))
+        Guide(((0,), (1,)), (1.0, 0.9))
 
 
 def test_usual_expectations_rise_with_every_metric():

@@ -12,6 +12,7 @@ from made_up import N_PIXELS, MadeUpPicture, MadeUpTrial
 from hvcodec.errors import TargetError
 from hvcodec.rate import (
     MAX_TRIALS,
+    MOST_TRIM,
     Bpp,
     Bytes,
     Guide,
@@ -32,23 +33,28 @@ class Counted:
         self.trial = trial
         self.asked = []
 
-    def __call__(self, rho):
-        assert rho not in self.asked
-        self.asked.append(rho)
-        return self.trial(rho)
+    def __call__(self, rho, trim):
+        assert (rho, trim) not in self.asked
+        self.asked.append((rho, trim))
+        return self.trial(rho, trim)
+
+    @property
+    def walked(self):
+        return [rho[0] for rho, trim in self.asked if trim == 0]
 
 
-def line_guide(n, rise=0.01, effect=0.0):
-    """A guide of one group; without effects the search has to stay on it."""
-    return Guide(tuple((i,) for i in range(n)), tuple(rise * i for i in range(n)), ((effect,),) * n)
+def line_guide(n, rise=0.01):
+    """A guide of one group."""
+    return Guide(tuple((i,) for i in range(n)), tuple(rise * i for i in range(n)))
 
 
-def bytes_at(curve):
-    return Counted(lambda rho: MadeUpTrial(max(1, round(curve(rho[0])))))
+def bytes_at(curve, keenness=0.0):
+    """An encoder whose trim takes off as many parts of the bytes as `keenness` says."""
+    return Counted(lambda rho, trim: MadeUpTrial(max(1, round(curve(rho[0]) * math.exp(-keenness * trim)))))
 
 
 def psnr_at(curve):
-    return Counted(lambda rho: MadeUpTrial(1000, psnr_db=curve(rho[0])))
+    return Counted(lambda rho, trim: MadeUpTrial(1000, psnr_db=curve(rho[0])))
 
 
 # --- curves of every kind -----------------------------------------------------------------------------------
@@ -60,7 +66,7 @@ def test_a_perfect_expectation_needs_two_encodes():
     assert result.within_tolerance
     assert 0.97 * 20_000 <= result.trial.n_bytes <= 20_000
     assert result.trials == len(encode.asked) == 2
-    assert result.rho == encode.asked[-1]
+    assert (result.rho, result.trim) == encode.asked[-1]
 
 
 def test_a_good_guess_needs_one_encode():
@@ -113,7 +119,33 @@ def test_of_coarse_steps_the_best_that_keeps_to_the_target_is_returned():
     encode = bytes_at(lambda i: sizes[i])
     result = search(encode, Bytes(7000), line_guide(5, rise=0.7))
     assert (result.trial.n_bytes, result.within_tolerance) == (4000, False)
-    assert {(2,), (3,)} <= set(encode.asked)
+    assert {2, 3} <= set(encode.walked)
+
+
+@pytest.mark.parametrize("keenness", [0.25, 0.6, 1.5, 4.0])
+@pytest.mark.parametrize("n_bytes", range(14_000, 20_001, 500))
+def test_trim_meets_what_lies_between_coarse_steps(keenness, n_bytes):
+    """A step of the guide changes the size by 7 %, twice the tolerance."""
+    encode = bytes_at(lambda i: 10_000 * math.exp(0.07 * i), keenness)
+    guide = line_guide(30, rise=0.07)
+    result = search(encode, Bytes(n_bytes), guide, first_guess=8)
+    assert result.within_tolerance
+    assert result.trials <= 6
+    assert abs(result.trim) <= MOST_TRIM
+
+
+def test_a_picture_that_answers_trim_the_wrong_way_does_not_mislead():
+    encode = bytes_at(lambda i: 10_000 * math.exp(0.07 * i), keenness=-1.0)
+    result = search(encode, Bytes(16_000), line_guide(30, rise=0.07), first_guess=6)
+    assert result.trial.n_bytes <= 16_000
+    assert result.trials <= MAX_TRIALS
+
+
+def test_without_trim_only_vectors_are_tried():
+    encode = bytes_at(lambda i: 10_000 * math.exp(0.07 * i), keenness=1.0)
+    result = search(encode, Bytes(16_000), line_guide(30, rise=0.07), first_guess=6, most_trim=0)
+    assert all(trim == 0 for _, trim in encode.asked)
+    assert (result.trial.n_bytes, result.trim) == (round(10_000 * math.exp(0.42)), 0)
 
 
 def test_the_last_trial_is_safe():
@@ -175,8 +207,8 @@ class Unmeasured:
 
 
 def test_a_size_measures_no_quality():
-    assert search(lambda rho: Unmeasured(), Bytes(5100), line_guide(9)).trial.n_bytes == 5000
-    assert search(lambda rho: Unmeasured(), Bpp(0.102), line_guide(9)).within_tolerance
+    assert search(lambda rho, trim: Unmeasured(), Bytes(5100), line_guide(9)).trial.n_bytes == 5000
+    assert search(lambda rho, trim: Unmeasured(), Bpp(0.102), line_guide(9)).within_tolerance
 
 
 # --- laws ---------------------------------------------------------------------------------------------------
@@ -214,7 +246,7 @@ def test_a_rising_size_is_reached_whenever_some_step_does(values, n_bytes):
     # With as many trials as there are places, nothing that fits may be overlooked.
     guide = line_guide(len(values), rise=0.1)
     try:
-        result = search(encode, Bytes(n_bytes), guide, max_trials=len(values) + 1)
+        result = search(encode, Bytes(n_bytes), guide, max_trials=len(values) + 1, most_trim=0)
     except TargetError:
         assert not reachable
     else:
@@ -223,7 +255,7 @@ def test_a_rising_size_is_reached_whenever_some_step_does(values, n_bytes):
 
 
 def encoded(values, encode):
-    return [values[rho[0]] for rho in encode.asked]
+    return [values[i] for i in encode.walked]
 
 
 # --- many pictures ------------------------------------------------------------------------------------------
@@ -292,19 +324,3 @@ def test_log_linear_curves_with_offset_curvature_and_noise():
     assert all(result.within_tolerance for result in results)
     assert statistics.median(result.trials for result in results) <= 4
     assert max(result.trials for result in results) <= MAX_TRIALS
-
-
-def test_a_group_whose_step_is_too_coarse_is_helped_by_the_others():
-    """The middle group alone carries 6 % of the bytes for each step, twice the tolerance."""
-    effects = (0.001, 0.011, 0.060, 0.007, 0.004)
-
-    def encode(rho):
-        return MadeUpTrial(round(5000 * math.exp(sum(e * r for e, r in zip(effects, rho, strict=True)))))
-
-    profile = Profile("equal", "", PLAIN.path, calibrate(PLAIN, (0, 100), lambda rho: [encode(rho)]))
-    for n_bytes in range(6000, 60_000, 1357):
-        target = Bytes(n_bytes)
-        guide = profile.guide(target)
-        result = search(Counted(encode), target, guide, first_guess=guide.index(target.metric_aim(N_PIXELS)))
-        assert result.within_tolerance, n_bytes
-        assert result.trials <= 3
