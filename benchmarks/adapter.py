@@ -20,6 +20,7 @@ from .fingerprint import digest, fixed_picture
 
 if TYPE_CHECKING:
     from hvcodec import Codec
+    from hvcodec.catalog import Entry
 
 PROFILES = ("psnr", "perceptual", "preview")
 QUALITIES = (2, 12, 22, 32, 42, 52, 62, 72, 84, 96)
@@ -78,8 +79,9 @@ class HvcodecCodec:
     def codec(self) -> Codec:
         """The model, loaded once: weights that are replaced during a run do not mix with it."""
         import hvcodec
+        from hvcodec import catalog
 
-        return hvcodec.Codec(device=self.device, dtype=self.dtype)
+        return hvcodec.Codec(catalog.find_for(self.profile), device=self.device, dtype=self.dtype)
 
     def describe(self, data: bytes) -> dict[str, Any]:
         """The rate vector and, coarse to fine, the bytes and the stride of each layer."""
@@ -125,16 +127,23 @@ def hvcodec_entries() -> list[HvcodecCodec | Unavailable]:
     for curve in curves:
         why = reason
         if why is None and curve.profile not in (*profiles, EqualRho.profile):
-            why = f"the model has no profile {curve.profile}"
+            why = f"no model has a profile {curve.profile}"
         entries.append(curve if why is None else Unavailable(curve.name, curve.title, why))
     return entries
 
 
 def installed_profiles() -> tuple[tuple[str, ...], str | None]:
-    """The profiles of the default model; without a model none, and the reason."""
+    """Those profiles that some model has; without a default model none, and the reason."""
     import hvcodec
+    from hvcodec import catalog
 
     try:
-        return tuple(hvcodec.Codec(device="cpu").profiles), None
+        return tuple(name for name in PROFILES if name in catalog.profile_names(_entry_for(name))), None
     except (hvcodec.ModelError, ImportError) as error:
         return (), str(error)
+
+
+def _entry_for(profile: str) -> Entry:
+    from hvcodec import catalog
+
+    return catalog.read_entry(catalog.find_for(profile))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from hvcodec import Bpp, Bytes, Codec, Picture
+from hvcodec import Bpp, Bytes, Codec, Picture, catalog
 
 from .pictures import Sample, spread
 
@@ -23,7 +23,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 def draw(samples: Sequence[Sample], bpp: float, target: Path, tick: Callable[[], None] = lambda: None) -> None:
     """Write the sheet: a row for each picture, the original and then each profile."""
-    codec = Codec(device="cpu")
+    codecs = {name: Codec(catalog.find_for(name), device="cpu") for name in PROFILES}
     chosen = spread(samples, PICTURES)
     width, height = WINDOW
     across, down = width + MARGIN, height + CAPTION + MARGIN
@@ -31,9 +31,9 @@ def draw(samples: Sequence[Sample], bpp: float, target: Path, tick: Callable[[],
     pen = ImageDraw.Draw(sheet)
     for row, sample in enumerate(chosen):
         original = np.asarray(sample.load())
-        first = codec.compress(Picture(original), target=Bpp(bpp), profile=PROFILES[0])
+        first = codecs[PROFILES[0]].compress(Picture(original), target=Bpp(bpp), profile=PROFILES[0])
         coded = [first] + [
-            codec.compress(Picture(original), target=Bytes(first.n_bytes), profile=name) for name in PROFILES[1:]
+            codecs[name].compress(Picture(original), target=Bytes(first.n_bytes), profile=name) for name in PROFILES[1:]
         ]
         shown = [encoded.decoded().pixels for encoded in coded]
         box = window(shown[0], shown[1])

@@ -64,7 +64,7 @@ def compress(
     becomes photo.hvc beside it.
     """
     jobs = plan(inputs, output, accept=PICTURE_SUFFIXES, suffix=HVC_SUFFIX, as_json=report.as_json)
-    codec = engine.codec()
+    codec = engine.codec(spend.rate_profile)
     settings = {**spend.settings(codec), "effort": effort, "digests": digests}
 
     def work(job: Job) -> dict[str, Any]:

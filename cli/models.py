@@ -28,7 +28,7 @@ def models(as_json: bool) -> None:
     if not found and not as_json:
         click.echo(f"no model is installed: name a folder with one in {catalog.SEARCH_PATH_VARIABLE}")
     for entry in found:
-        names = list(catalog.load_profiles(entry.path, entry.n_groups))
+        names = catalog.profile_names(entry)
         fields = {
             "name": entry.name,
             "id": entry.id.hex(),
@@ -46,20 +46,23 @@ def models(as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--model", default="default", metavar="NAME|PATH", help="See hvcodec models.")
+@click.option("--model", metavar="NAME|PATH", help="Those of one model only; see hvcodec models.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per profile.")
 @debug_option
-def profiles(model: str, as_json: bool) -> None:
+def profiles(model: str | None, as_json: bool) -> None:
     """List the rate profiles: what each is for and what it measured.
 
-    The figures are means over the pictures that a profile was measured with.
+    A profile belongs to a model, which compress takes with it. The figures are means over the pictures that a
+    profile was measured with.
     """
-    path = catalog.find(model)
-    for profile in catalog.load_profiles(path, catalog.read_entry(path).n_groups).values():
-        if as_json:
-            click.echo(json.dumps(profile.to_dict()))
-        else:
-            click.echo("\n".join([f"{profile.name}: {profile.purpose}", *_table(profile), ""]))
+    entries = catalog.installed() if model is None else [catalog.read_entry(catalog.find(model))]
+    for entry in entries:
+        for profile in catalog.load_profiles(entry.path, entry.n_groups).values():
+            if as_json:
+                click.echo(json.dumps({"model": entry.name, **profile.to_dict()}))
+            else:
+                title = f"{profile.name} (model {entry.name}): {profile.purpose}"
+                click.echo("\n".join([title, *_table(profile), ""]))
 
 
 def _table(profile: Profile) -> list[str]:

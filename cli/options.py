@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from hvcodec import catalog
+
 from .failures import UsageFailure
 
 if TYPE_CHECKING:
@@ -39,12 +41,12 @@ class Engine:
     dtype: Any
     threads: int | None
 
-    def codec(self) -> Codec:
-        """The codec of the model that was asked for."""
+    def codec(self, profile: str | None = None) -> Codec:
+        """The codec of the model that was asked for, or of the one that a rate profile belongs to."""
         from hvcodec import Codec
 
         self._set_threads()
-        return usage(lambda: Codec(self.model or "default", self.device, self.dtype))
+        return usage(lambda: Codec(self.model or catalog.find_for(profile), self.device, self.dtype))
 
     def codec_for(self, data: bytes) -> Codec:
         """The codec for a compressed file: of the model that the file names, unless one was asked for."""

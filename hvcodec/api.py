@@ -29,7 +29,7 @@ def compress(
     effort: int = DEFAULT_EFFORT,
     roi: Samples | None = None,
     digests: bool = False,
-    model: str | Path = "default",
+    model: str | Path | None = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
 ) -> bytes:
@@ -37,8 +37,8 @@ def compress(
 
     Arrays are uint8 or uint16, (H, W) or (H, W, 1 to 4). What to spend is told by one of `quality` (0 to 100
     along the rate profile), `target` (`Bytes(50_000)`, `Psnr(38)`, ... along the profile) and `rho` (the rate
-    vector itself); `rho` is looked at first, then `target`. The profile is "psnr" unless said otherwise, or
-    "equal" with a model that has no other. `effort` (0 to 9) buys smaller files with time; decoding takes no
+    vector itself); `rho` is looked at first, then `target`. The profile is "psnr" unless said otherwise. Without a
+    `model` it is the one that the profile belongs to. `effort` (0 to 9) buys smaller files with time; decoding takes no
     longer. `roi` is a mask, a grey array of the picture's size: the whiter a pixel, the more its error counts.
     With `digests` the decoder notices a machine that computes differently.
 
@@ -47,7 +47,7 @@ def compress(
     or TypeError for arguments that make no sense.
     """
     picture = to_picture(image)  # before the weights: it is cheap to refuse
-    codec = Codec(model, device, dtype)
+    codec = Codec(catalog.find_for(profile) if model is None else model, device, dtype)
     encoded = codec.compress(
         picture, quality=quality, profile=profile, target=target, rho=rho, effort=effort, roi=roi, digests=digests
     )

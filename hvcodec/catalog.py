@@ -65,6 +65,22 @@ def find(model: str | Path) -> Path:
     raise ModelError(f"there is no model named {model}; installed: {names}", needed=str(model), found=names)
 
 
+def find_for(profile: str | None) -> Path:
+    """The file of the model that a rate profile belongs to: the default model if it has it, otherwise another.
+
+    The default model too if no profile is named, one that no model has, or if the user chose what is the default.
+    """
+    default = find("default")
+    if profile is None or os.environ.get(DEFAULT_VARIABLE) or profile in profile_names(read_entry(default)):
+        return default
+    return next((entry.path for entry in _entries() if profile in profile_names(entry)), default)
+
+
+def profile_names(entry: Entry) -> list[str]:
+    """The rate profiles of a model."""
+    return list(load_profiles(entry.path, entry.n_groups))
+
+
 def entry_by_id(model_id: bytes) -> Entry:
     """The installed model that a compressed picture names; ModelError says which one is needed."""
     for entry in _entries():

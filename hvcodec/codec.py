@@ -145,7 +145,7 @@ class Codec:
     ) -> Encoded:
         """Compress a picture at a quality (0..100) of a profile, at a target, or at a rate vector.
 
-        Without a profile it is `psnr`, or `equal` for a model that has no other. `effort` (0..9) buys smaller
+        Without a profile it is `psnr`, or the first that the model has. `effort` (0..9) buys smaller
         files with the encoder's time; from 2 on, `go_on` is told how much of an encode is done (0..1) and says
         whether to go on, and the best that was found so far is kept if not. `roi` is a mask (H, W) of 8 or 16
         bits: the whiter a pixel, the more its error counts. Raises TargetError if no setting reaches the
@@ -235,9 +235,10 @@ class Codec:
         return [encoded for encoded in coded if encoded is not None]
 
     def profile(self, name: str | None = None) -> rate.Profile:
-        """A rate profile of this model; ValueError lists those that exist."""
+        """A rate profile of this model, by default `psnr` or the first that it has; ValueError lists them all."""
         if name is None:
-            name = rate.DEFAULT_PROFILE if rate.DEFAULT_PROFILE in self.profiles else rate.EQUAL_PROFILE
+            names = [rate.DEFAULT_PROFILE, *(own for own in self.profiles if own != rate.EQUAL_PROFILE)]
+            name = next((own for own in names if own in self.profiles), rate.EQUAL_PROFILE)
         if name not in self.profiles:
             raise ValueError(f"{self.name} has no rate profile {name!r}; it has: {', '.join(self.profiles)}")
         return self.profiles[name]

@@ -58,7 +58,7 @@ def test_a_profile_is_searched_listed_used_and_measured_again(images: Path, hvco
     again = hvcodec(*search, "--name", "again")
     assert json.loads(again.stdout) == {**fields, "profile": "again", "encodes": 0}  # all of it was kept
     listed = hvcodec("profiles", "--model", MODEL).stdout
-    assert "perceptual: the best SSIMULACRA2 at every rate" in listed and "again:" in listed
+    assert "perceptual (model small): the best SSIMULACRA2 at every rate" in listed and "again (model" in listed
     codec._load.cache_clear()  # models stay loaded within a process, with the profiles they came with
     compressed = hvcodec(
         "compress", images / "0.png", "-o", "0.hvc", "--model", MODEL, "--rate-profile", "again", "--bpp", "0.8"

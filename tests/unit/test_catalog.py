@@ -55,6 +55,21 @@ def test_the_default_can_be_chosen(two: tuple[Path, Path], monkeypatch: pytest.M
     assert catalog.find_by_id(bytes.fromhex("000000000003")) == other
 
 
+def test_a_profile_belongs_to_the_default_model_or_to_another(
+    two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "PACKAGED", two[0].parent)
+    default = model_file(two[0].parent / "default.safetensors", 3)
+    path = (Knot(0, (0, 0)), Knot(100, (63, 63)))
+    for file, names in ((default, ("psnr", "both")), (two[1], ("both", "look"))):
+        for name in names:
+            catalog.store_profile(catalog.profiles_file(file), Profile(name, "", path))
+    assert [catalog.find_for(name) for name in ("psnr", "both", "look")] == [default, default, two[1]]
+    assert catalog.find_for(None) == catalog.find_for("equal") == catalog.find_for("nix") == default
+    monkeypatch.setenv(catalog.DEFAULT_VARIABLE, "first")  # what the user chose is never passed over
+    assert catalog.find_for("look") == two[0]
+
+
 def test_what_is_not_there_is_told_with_what_is(two: tuple[Path, Path]) -> None:
     with pytest.raises(ModelError, match=r"no model named third; installed: .*first, second") as refused:
         catalog.find("third")
