@@ -126,7 +126,7 @@ class Codec:
         path = weights.find(model).resolve()
         loaded = _load(path, path.stat().st_mtime_ns, self.device.type)
         self.model, self.tables, self.model_id = loaded.model, loaded.tables, loaded.id
-        self.name, self.profiles = loaded.name, loaded.profiles
+        self.name, self.profiles, self.distortion = loaded.name, loaded.profiles, loaded.distortion
 
     # --- pictures to bytes --------------------------------------------------------------------------------
 
@@ -337,16 +337,13 @@ class Codec:
     ) -> list[Symbols]:
         height, width = (_aligned(side) for side in (pictures[0].height, pictures[0].width))
         rows, rates = self._pixel_rows(pictures), self._rates(rhos)
-        importance = combined(
-            None if rois is None else of_mask(torch.stack([_mask(roi) for roi in rois]).to(self.device)),
-            of_masking(rows, height, width, masking) if masking else None,
-        )
+        roi = None if rois is None else of_mask(torch.stack([_mask(roi) for roi in rois]).to(self.device))
+        importance = combined(roi, of_masking(rows, height, width, masking) if masking else None)
         choice = strips.Choice((CAUTION if effort else 0.0) + trim, importance=importance)
         if ITERATIONS[effort]:
             with self._quick_precision():
-                nudges = refine.refine(
-                    self.model, rows, rates, height, width, ITERATIONS[effort], importance, choice.caution, go_on
-                )
+                task = refine.Task(self.model, rates, choice.caution, importance, roi, self.distortion)
+                nudges = refine.refine(task, rows, height, width, ITERATIONS[effort], go_on)
             choice = choice._replace(nudges=nudges)
         with torch.inference_mode(), self._precision():
             layers = strips.analyze(self.model, rows, rates, height, width, choice)

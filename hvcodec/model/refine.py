@@ -1,9 +1,9 @@
 """Refine the features of one picture: what the analysis network, trained for all pictures, left undone for this one.
 
 The features e of the analysis are what the ladder codes. A nudge is added to them and improved by gradient descent
-on the true objective, D + sum_g R_g / lambda_g, through the very rounding that the encoder uses. Symbols are
-always those of the ordinary closed loop, so a nudge can make a file better or worse but never wrong, and the
-decoder knows nothing of it.
+on the true objective, D + sum_g R_g / lambda_g with the distortion that the model was trained for, through the very
+rounding that the encoder uses. Symbols are always those of the ordinary closed loop, so a nudge can make a file
+better or worse but never wrong, and the decoder knows nothing of it.
 
 Two gradients are not the plain ones. Rounding passes on only a part of its gradient. And the rate of a symbol is flat
 almost everywhere, so its slope is the difference between the two integers around its latent (SURROGATES).
@@ -12,7 +12,8 @@ almost everywhere, so its slope is the difference between the two integers aroun
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -25,10 +26,11 @@ from .blocks import straight_through
 from .config import ALIGN, lambda_of
 from .importance import GRID, PixelRows, at_positions, weighed
 from .likelihood import logistic_bits
+from .perceptual import SQUARE, error_map
 from .prior import Follower
 from .rounding import CAUTION, bits_of_one_more, round_cheaply
 from .strips import Nudges
-from .transform import Latent, Steps
+from .transform import Latent, Steps, full_precision
 
 STEP = 0.075
 """First step of the descent, where 1 would remove an error of the picture at once if the ladder were linear."""
@@ -87,26 +89,45 @@ def _on_grid(side: slice) -> slice:
     return slice(side.start // GRID, side.stop // GRID)
 
 
+class Task(NamedTuple):
+    """For whom pictures are refined, and what is to be made small."""
+
+    model: Model
+    rho: Tensor  # (N, groups)
+    caution: float = CAUTION  # of the rounding
+    importance: Tensor | None = None  # weights of the error of each pixel, see importance.py
+    roi: Tensor | None = None  # those of a mask alone
+    distortion: Mapping[str, float] = MappingProxyType({})  # shares, see perceptual.error_map
+
+    def within(self, rows: slice, columns: slice) -> Task:
+        """The same for a tile."""
+
+        def part(weights: Tensor | None) -> Tensor | None:
+            return None if weights is None else weights[:, :, _on_grid(rows), _on_grid(columns)]
+
+        return self._replace(importance=part(self.importance), roi=part(self.roi))
+
+    def error(self, pixels: Tensor, shown: Tensor) -> Tensor:
+        """The error of squares of pixels -0.5..0.5, summed over the pixels of each: (N, 1, rows, columns)."""
+        if not self.distortion:
+            return weighed((shown - pixels).square(), self.importance) / 3
+        # Masking stands for what these distortions know better.
+        with full_precision(shown):
+            squares = SQUARE**2 * error_map(pixels + 0.5, shown + 0.5, self.distortion)
+        return squares * at_positions(self.roi, squares)
+
+
 def refine(
-    model: Model,
-    pixels: PixelRows,
-    rho: Tensor,
-    height: int,
-    width: int,
-    iterations: int,
-    importance: Tensor | None = None,
-    caution: float = CAUTION,
-    go_on: GoOn = lambda done: True,
+    task: Task, pixels: PixelRows, height: int, width: int, iterations: int, go_on: GoOn = lambda done: True
 ) -> Nudges:
-    """Nudges for pictures padded to height x width; `pixels`, `importance` and `caution` as in strips.analyze."""
-    stages = model.config.stages
-    n = rho.shape[0]
+    """Nudges for pictures padded to height x width; `pixels` as in strips.analyze."""
+    stages = task.model.config.stages
+    n = task.rho.shape[0]
     nudges = [np.zeros((n, s.width, height // s.stride, width // s.stride), np.float16) for s in stages]
     places = [(down, across) for down in _tiles(height) for across in _tiles(width)]
     for number, (down, across) in enumerate(places):
         crop = pixels(down.read.start, down.read.stop)[..., across.read]
-        weight = None if importance is None else importance[:, :, _on_grid(down.read), _on_grid(across.read)]
-        descent = _Descent(model, crop, rho, weight, caution)
+        descent = _Descent(task.within(down.read, across.read), crop)
         is_wanted = True
         for i in range(iterations + 1):
             is_wanted = go_on((number + i / (iterations + 1)) / len(places))
@@ -124,9 +145,9 @@ def refine(
 class _Descent:
     """The nudges of one tile, and the best that they have been in each cell of each picture."""
 
-    def __init__(self, model: Model, pixels: Tensor, rho: Tensor, weight: Tensor | None, caution: float) -> None:
-        self.model, self.pixels, self.rho, self.weight, self.caution = model, pixels, rho, weight, caution
-        transform, groups = model.transform, len(model.config.stages)
+    def __init__(self, task: Task, pixels: Tensor) -> None:
+        self.task, self.pixels, rho = task, pixels, task.rho
+        transform, groups = task.model.transform, len(task.model.config.stages)
         with torch.no_grad():
             self.embedding = transform.embedding(rho)
             up = transform.bottom_up(transform.from_pixels(pixels), self.embedding, range(groups - 1, -1, -1))
@@ -184,8 +205,7 @@ class _Descent:
 
     def _loop(self, nudges: list[Tensor], response: float = 1.0) -> _Loop:
         nudged = [e + nudge for e, nudge in zip(self.features, nudges, strict=True)]
-        weighing = _Weighing(self.price, self.weight, self.caution, response)
-        return _Loop(self.model, self.pixels, nudged, self.rho, self.embedding, weighing)
+        return _Loop(self.task, self.pixels, nudged, self.embedding, self.price, response)
 
 
 def _spread(cells: Tensor, like: Tensor) -> Tensor:
@@ -198,44 +218,35 @@ def _where(chosen: Tensor, a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
     return [torch.where(_spread(chosen.float(), x) > 0, x, y) for x, y in zip(a, b, strict=True)]
 
 
-class _Weighing(NamedTuple):
-    """What counts for how much in a closed loop."""
-
-    price: Tensor  # of a bit, in squared error: (N, groups)
-    weight: Tensor | None  # of the error of each pixel, see importance.py
-    caution: float  # of the rounding
-    response: float  # how far a symbol follows its latent, see SURROGATES
-
-
 class _Loop:
     """One closed loop over all layers: the error of the decoder's picture, what the symbols cost, and its slope."""
 
     def __init__(
         self,
-        model: Model,
+        task: Task,
         pixels: Tensor,
         features: list[Tensor],
-        rho: Tensor,
         embedding: Tensor,
-        weighing: _Weighing,
+        price: Tensor,
+        response: float,
     ) -> None:
-        self._features, self._weighing = features, weighing
-        self._follower = Follower(model.prior, rho)
-        transform, groups = model.transform, len(model.config.stages)
+        self._task, self._features, self._price, self._response = task, features, price, response
+        rho, transform, groups = task.rho, task.model.transform, len(task.model.config.stages)
+        self._follower = Follower(task.model.prior, rho)
         self.cost = rho.new_zeros((len(rho), 1, pixels.shape[-2] // CELL, pixels.shape[-1] // CELL))  # of each cell
         self.slopes = rho.new_zeros(())  # a number whose gradient is that of what the symbols cost
         h = transform.begin(len(rho), *features[0].shape[-2:])
         h = transform.top_down(h, rho, embedding, range(groups), self._answer)
-        error = weighed((transform.to_pixels(h) - pixels).square(), weighing.weight) / 3
+        error = task.error(pixels, transform.to_pixels(h))
         self.distortion = error.sum()
         self.cost += _in_cells(error.detach(), self.cost)
 
     def _answer(self, latent: Latent, steps: Steps, h: Tensor) -> Tensor:
         x = latent.scaled(self._features[latent.group] - h, steps)
         fixed = x.detach()
-        price, weight, caution, response = self._weighing
-        worth, may_drop = steps.worth * at_positions(weight, fixed), weight is not None
-        price = price[:, latent.group, None, None, None]
+        importance, caution = self._task.importance, self._task.caution
+        worth, may_drop = steps.worth * at_positions(importance, fixed), importance is not None
+        price = self._price[:, latent.group, None, None, None]
 
         def choose(t: Tensor) -> Tensor:
             return round_cheaply(fixed, t, worth, caution, may_drop=may_drop)
@@ -244,7 +255,7 @@ class _Loop:
             k, t = self._follower.follow(choose, *fixed.shape[-2:])
             slope = price * torch.sign(fixed) * bits_of_one_more(fixed, t)
             self.cost += _in_cells(price * logistic_bits(k, t).sum(dim=1, keepdim=True), self.cost)
-        follows = response * x
+        follows = self._response * x
         self.slopes = self.slopes + (follows * slope).sum()
         return straight_through(follows, k)
 

@@ -8,10 +8,12 @@ are found is in hvcodec/catalog.py, which needs no torch.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -25,7 +27,7 @@ from hvcodec.entropy import Tables
 from hvcodec.errors import ModelError
 from hvcodec.rate import Profile
 
-from . import Model, ModelConfig
+from . import Model, ModelConfig, perceptual
 from .prior import ExactConv, RhoTable
 
 __all__ = [
@@ -52,6 +54,7 @@ class Loaded:
     id: bytes
     name: str
     profiles: dict[str, Profile]
+    distortion: dict[str, float]  # shares of what it was trained to minimise, see perceptual.error_map
 
 
 # --- tensors <-> model ------------------------------------------------------------------------------------
@@ -130,11 +133,15 @@ def from_tensors(config: ModelConfig, tensors: dict[str, Tensor]) -> tuple[Model
 # --- files ------------------------------------------------------------------------------------------------
 
 
-def save_weights(path: Path, model: Model, tables: Tables) -> bytes:
-    """Write a model; returns its id."""
+def save_weights(
+    path: Path, model: Model, tables: Tables, distortion: Mapping[str, float] = MappingProxyType({})
+) -> bytes:
+    """Write a model, with the shares of the distortion that it was trained for; returns its id."""
     tensors = to_tensors(model, tables)
     model_id = identify(model.config, tensors)
     metadata = {"format": catalog.FORMAT, "id": model_id.hex(), "config": model.config.to_json()}
+    if distortion:
+        metadata["distortion"] = json.dumps(dict(distortion), sort_keys=True)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(save(tensors, metadata))
     os.replace(temporary, path)
@@ -158,4 +165,15 @@ def load_weights(path: Path) -> Loaded:
             found=model_id.hex(),
         )
     model, tables = from_tensors(config, tensors)
-    return Loaded(model, tables, model_id, path.stem, catalog.load_profiles(path, len(config.stages)))
+    profiles = catalog.load_profiles(path, len(config.stages))
+    return Loaded(model, tables, model_id, path.stem, profiles, _read_distortion(path, metadata))
+
+
+def _read_distortion(path: Path, metadata: Mapping[str, str]) -> dict[str, float]:
+    try:
+        shares = {str(name): float(share) for name, share in json.loads(metadata.get("distortion", "{}")).items()}
+    except (ValueError, TypeError, AttributeError) as err:
+        raise ModelError(f"the head of {path.name} is damaged: install the model again") from err
+    if not set(shares) <= set(perceptual.ERRORS) or any(not 0 <= share <= 1 for share in shares.values()):
+        raise ModelError(f"{path.name} was trained for a distortion that is not known here; update hvcodec")
+    return shares

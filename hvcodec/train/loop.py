@@ -236,7 +236,7 @@ class Trainer:
         if self.rank == 0:
             model = copy.deepcopy(self.average).cpu()
             fitted = fit_tables(model, self._sample(TABLE_STEP, TABLE_CROPS), self.config.run.seed)
-            model_id = save_weights(path, model, fitted.tables)
+            model_id = save_weights(path, model, fitted.tables, self.step_module.objective.shares)
             self.journal.write("tables", self.step, self.seconds, {"id": model_id.hex(), **fitted.report()})
             plots.plot(self.journal.path, self.folder)
         return path

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import torch.distributed as dist
 from torch import Tensor, nn
 
@@ -12,6 +15,8 @@ class Objective(nn.Module):
     """Turns the distortion and rates of a batch into the number that training minimises."""
 
     rho: Sampler
+    shares: Mapping[str, float] = MappingProxyType({})
+    """What takes the place of the squared error, by how much (hvcodec.model.perceptual.error_map)."""
 
     def distortion(self, pixels: Tensor, reconstruction: Tensor) -> Tensor:
         """Mean squared error of each picture: (N,), from pixels 0..1 (N, 3, H, W)."""

@@ -29,10 +29,10 @@ from torch import Tensor, nn
 
 from hvcodec.errors import ConfigError
 from hvcodec.model.config import RHO_LEVELS, lambda_of
+from hvcodec.model.perceptual import error_map
 from hvcodec.model.transform import full_precision
 from hvcodec.train.config import nearest
 from hvcodec.train.objective import Objective
-from hvcodec.train.perceptual import ms_ssim_error, ssimulacra2_error
 from hvcodec.train.rho import FixedRho, RhoSampler, lambdas
 from hvcodec.train.targets import DistortionTarget, Geco, RateTarget
 
@@ -103,18 +103,16 @@ class PerLayerBeta(Objective):
         self.reference = list(default if reference is None else reference)
         if not self.reference or not all(0 <= group < groups for group in self.reference):
             raise ValueError(f"reference must name some of the groups 0..{groups - 1}, not {self.reference}")
-        self.shares = {ms_ssim_error: ms_ssim, ssimulacra2_error: ssimulacra2}
-        if min(self.shares.values()) < 0 or sum(self.shares.values()) > 1:
+        shares = {"ms_ssim": ms_ssim, "ssimulacra2": ssimulacra2}
+        self.shares = {name: share for name, share in shares.items() if share}
+        if min(shares.values()) < 0 or sum(shares.values()) > 1:
             raise ValueError("the shares of ms_ssim and ssimulacra2 lie in 0..1, and so does their sum")
 
     def distortion(self, pixels: Tensor, reconstruction: Tensor) -> Tensor:
-        squared = super().distortion(pixels, reconstruction)
-        total = (1 - sum(self.shares.values())) * squared
+        if not self.shares:
+            return super().distortion(pixels, reconstruction)
         with full_precision(pixels):
-            for error, share in self.shares.items():
-                if share > 0:
-                    total = total + share * error(pixels, reconstruction)
-        return total
+            return error_map(pixels, reconstruction, self.shares).mean(dim=(1, 2, 3))
 
     def loss(self, distortion: Tensor, rates: Tensor, rho: Tensor) -> Tensor:
         # Column by column: a list as an index would be uploaded, and the host would wait.

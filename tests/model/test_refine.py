@@ -14,7 +14,6 @@ from synthetic import picture
 from hvcodec.codec import ITERATIONS, Codec
 from hvcodec.model import refine, strips
 from hvcodec.model.config import lambda_of
-from hvcodec.model.rounding import CAUTION
 from hvcodec.picture import Picture
 
 LEVEL = 24
@@ -42,7 +41,7 @@ def test_the_best_is_kept_and_never_worse_than_the_start(tiny_codec: Codec) -> N
     shown = picture(192, 128, seed=4)
     rho = torch.full((1, 5), float(LEVEL))
     pixels = rows_of(tiny_codec, shown)(0, 128)
-    descent = refine._Descent(tiny_codec.model, pixels, rho, None, CAUTION)
+    descent = refine._Descent(refine.Task(tiny_codec.model, rho), pixels)
     costs, cells = [], []
     for _ in range(8):
         descent.step()
@@ -53,7 +52,7 @@ def test_the_best_is_kept_and_never_worse_than_the_start(tiny_codec: Codec) -> N
     assert costs[-1] < costs[0]
     chosen = descent.finish()
     assert float(descent.cost) <= costs[-1]
-    again = refine._Descent(tiny_codec.model, pixels, rho, None, CAUTION)
+    again = refine._Descent(refine.Task(tiny_codec.model, rho), pixels)
     again.nudges = chosen
     again.step()
     assert float(again.cost) == pytest.approx(float(descent.cost), rel=1e-5)
@@ -63,7 +62,7 @@ def test_each_cell_has_its_own_best(tiny_codec: Codec) -> None:
     far = refine.CELL * 6
     shown = picture(far, refine.CELL, seed=6)
     pixels = rows_of(tiny_codec, shown)(0, refine.CELL)
-    descent = refine._Descent(tiny_codec.model, pixels, torch.full((1, 5), float(LEVEL)), None, CAUTION)
+    descent = refine._Descent(refine.Task(tiny_codec.model, torch.full((1, 5), float(LEVEL))), pixels)
     descent.step()
     first = descent.best
     spoilt = [nudge.clone() for nudge in descent.nudges]
@@ -151,7 +150,7 @@ def test_important_pixels_get_the_bits(tiny_codec: Codec) -> None:
     importance[..., :64] = 1.0
     with torch.no_grad():
         alike = strips.analyze(tiny_codec.model, pixels, rho, 128, 128)
-    nudges = refine.refine(tiny_codec.model, pixels, rho, 128, 128, 6, importance)
+    nudges = refine.refine(refine.Task(tiny_codec.model, rho, importance=importance), pixels, 128, 128, 6)
     with torch.no_grad():
         choice = strips.Choice(nudges=nudges, importance=importance)
         weighed = strips.analyze(tiny_codec.model, pixels, rho, 128, 128, choice)

@@ -12,10 +12,20 @@ from synthetic import picture
 from torch import Tensor
 
 from hvcodec import metrics, similarity
+from hvcodec.model.perceptual import MS_SSIM_SCALE, SSIMULACRA2_SCALE, error_map, ms_ssim_map, ssimulacra2_map
 from hvcodec.train.objectives import PerLayerBeta, build
-from hvcodec.train.perceptual import MS_SSIM_SCALE, SSIMULACRA2_SCALE, ms_ssim_error, ssimulacra2_error
 
 Samples = npt.NDArray[np.uint8]
+
+
+def ms_ssim_error(pixels: Tensor, shown: Tensor) -> Tensor:
+    return ms_ssim_map(pixels, shown).mean(dim=(1, 2, 3))
+
+
+def ssimulacra2_error(pixels: Tensor, shown: Tensor) -> Tensor:
+    return ssimulacra2_map(pixels, shown).mean(dim=(1, 2, 3))
+
+
 ERRORS = [ms_ssim_error, ssimulacra2_error]
 
 
@@ -79,6 +89,26 @@ def test_black_and_white_pictures_have_a_finite_gradient(
     error(torch.full((1, 3, 256, 256), 0.5), shown).sum().backward()
     assert shown.grad is not None
     assert torch.isfinite(shown.grad).all()
+
+
+@pytest.mark.parametrize("name", ["ms_ssim", "ssimulacra2"])
+def test_a_map_says_where_the_error_is(name: str) -> None:
+    a, b = map(tensor, damaged(1.0))
+    shown = a.clone()
+    shown[..., :96, 128:] = b[..., :96, 128:]
+    squares = error_map(a, shown, {name: 1.0})
+    assert squares.shape == (1, 1, 16, 16)
+    inside = squares[..., :6, 8:]
+    assert inside.sum() > 0.8 * squares.sum()
+    assert inside.min() > 20 * squares[..., 10:, :6].max()
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (64, 320), (192, 128)])
+def test_small_pictures_have_errors_too(height: int, width: int) -> None:
+    pixels = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    squares = error_map(pixels, 0.9 * pixels, {"ms_ssim": 0.3, "ssimulacra2": 0.4})
+    assert squares.shape == (2, 1, height // 16, width // 16)
+    assert squares.min() > 0
 
 
 def test_the_objective_mixes_them_by_their_shares() -> None:
