@@ -38,8 +38,11 @@ Dtype = Literal["float32", "bfloat16"]
 Array = np.ndarray[Any, np.dtype[Any]]
 Symbols = list[Array]  # of one picture: (Z, rows, columns) for each layer
 
-ITERATIONS = (0, 0, 4, 10, 24, 60, 100, 160, 240, 360)
+ITERATIONS = (0, 0, 4, 10, 24, 64, 110, 160, 240, 360)
 """Steps of refinement at each effort; effort 0 does not even ask the prior what symbols cost."""
+
+PATIENT = 7
+"""From this effort on refinement takes twice the time to compute in full precision."""
 
 DEFAULT_EFFORT = 1
 
@@ -341,11 +344,12 @@ class Codec:
         importance = combined(roi, of_masking(rows, height, width, masking) if masking else None)
         choice = strips.Choice((CAUTION if effort else 0.0) + trim, importance=importance)
         if ITERATIONS[effort]:
-            with self._quick_precision():
+            with self._precision_of(effort):
                 task = refine.Task(self.model, rates, choice.caution, importance, roi, self.distortion)
                 nudges = refine.refine(task, rows, height, width, ITERATIONS[effort], go_on)
             choice = choice._replace(nudges=nudges)
-        with torch.inference_mode(), self._precision():
+        # Nudges fit the symbols that were seen while they were found, so the same precision has to choose them.
+        with torch.inference_mode(), self._precision_of(effort):
             layers = strips.analyze(self.model, rows, rates, height, width, choice)
         return [[layer[i] for layer in layers] for i in range(len(pictures))]
 
@@ -371,8 +375,10 @@ class Codec:
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
 
-    def _quick_precision(self) -> torch.autocast:
-        """Nudges need not be precise: bfloat16 where the processor has it, as it halves their time."""
+    def _precision_of(self, effort: int) -> torch.autocast:
+        """Refinement need not be precise: bfloat16 where the processor has it, as it halves the time."""
+        if ITERATIONS[effort] == 0 or effort >= PATIENT:
+            return self._precision()
         quick = self.device.type == "cuda" or _has_bfloat16()
         return torch.autocast(self.device.type, torch.bfloat16, enabled=quick)
 

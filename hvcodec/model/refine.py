@@ -32,8 +32,9 @@ from .rounding import CAUTION, bits_of_one_more, round_cheaply
 from .strips import Nudges
 from .transform import Latent, Steps, full_precision
 
-STEP = 0.075
-"""First step of the descent, where 1 would remove an error of the picture at once if the ladder were linear."""
+STEP, STEP_FOR_THE_EYE = 0.075, 0.04
+"""First step of the descent, where 1 would remove an error of the picture at once if the ladder were linear and the
+distortion were the squared error. Those that follow the eye are steeper in smooth surroundings."""
 
 SURROGATES = ((0.25, 1.6), (0.25, 1.2), (1.0, 1.6), (0.25, 2.2), (0.5, 1.3), (0.12, 2.0))
 """What stands for the gradients that rounding hides: (response, weight of the rate). The first for FIRST steps, then
@@ -158,7 +159,8 @@ class _Descent:
         self.best = self.nudges
         cells = (len(pixels), 1, pixels.shape[-2] // CELL, pixels.shape[-1] // CELL)
         self.lowest = torch.full(cells, math.inf, device=pixels.device)  # cost of a cell and its surroundings
-        self.size = torch.full_like(self.lowest, STEP)
+        self.first_size = STEP_FOR_THE_EYE if task.distortion else STEP
+        self.size = torch.full_like(self.lowest, self.first_size)
         self.in_vain = torch.zeros_like(self.lowest)  # steps since the lowest cost
         self.steps = 0
         self.chosen, self.cost = self.nudges, torch.full((len(pixels),), math.inf, device=pixels.device)
@@ -185,7 +187,8 @@ class _Descent:
         step = 1.5 / response * self.size
         moved = [nudge - _spread(step, nudge) * grad for nudge, grad in zip(self.nudges, gradients, strict=True)]
         self.nudges = _where(is_lost, self.best, moved)
-        self.size = torch.where(self.size < STUCK * STEP, AGAIN * STEP, self.size)
+        is_stuck = self.size < STUCK * self.first_size
+        self.size = torch.where(is_stuck, AGAIN * self.first_size, self.size)
 
     def _surrogate(self) -> tuple[float, float]:
         first, *others = SURROGATES
