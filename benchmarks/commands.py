@@ -139,13 +139,12 @@ def measure_context(places: tuple[Path, ...]) -> None:
 def measure_targets(places: tuple[Path, ...]) -> None:
     """Targets of every kind on every picture: whether they are met, and in how many encodes."""
     work = Work(places)
-    n_targets = sum(len(kind.asked) for kind in target_study.KINDS.values())
-    with work.reporter.bar("Targets", len(work.samples) * n_targets) as tick:
+    with work.reporter.bar("Targets", target_study.count(work.samples)) as tick:
         cache = run.cache_of(work.folder, target_study.STUDY)
         study = target_study.run(work.samples, work.folder, cache, tick)
     for row in study["summary"]:
         work.reporter.say(
-            f"{row['kind']}: {row['met']} of {row['asked']} met, "
+            f"{row['profile']}, {row['kind']}: {row['met']} of {row['asked']} met, "
             f"{row['median_encodes']:g} encodes in the median, {row['most_encodes']} at most"
         )
 

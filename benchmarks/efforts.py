@@ -55,10 +55,11 @@ def run(
     return document
 
 
-def version(codec: Codec, effort: int) -> str:
+def version(codec: Codec, effort: int, profile: str | None = None) -> str:
     """What the codec makes of a small fixed picture at this effort: another version, another file."""
     small = Picture(np.asarray(fixed_picture(64)))
-    return f"{effort} {digest(b''.join(codec.compress(small, quality=q, effort=effort).data for q in (25, 75)))}"
+    files = [codec.compress(small, quality=quality, profile=profile, effort=effort).data for quality in (25, 75)]
+    return f"{effort} {digest(b''.join(files))}"
 
 
 def measure(codec: Codec, sample: Sample, effort: int, quality: float) -> Row:

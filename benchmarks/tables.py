@@ -176,10 +176,16 @@ def targets(results: Path) -> str | None:
     if study is None:
         return None
     rows = [
-        [row["kind"], f"{row['met']} of {row['asked']}", f"{row['median_encodes']:g}", str(row["most_encodes"])]
+        [
+            row["profile"],
+            row["kind"],
+            f"{row['met']} of {row['asked']}",
+            f"{row['median_encodes']:g}",
+            str(row["most_encodes"]),
+        ]
         for row in study["summary"]
     ]
-    return markdown(["target", "met", "encodes, median", "encodes, most"], rows)
+    return markdown(["profile", "target", "met", "encodes, median", "encodes, most"], rows)
 
 
 def designs(results: Path) -> str | None:

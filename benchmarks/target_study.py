@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from hvcodec import Bpp, Bytes, Codec, Encoded, Picture, Psnr, Ssimulacra2, TargetError
+from hvcodec import Bpp, Bytes, Codec, Encoded, Picture, Psnr, Ssimulacra2, TargetError, catalog
 from hvcodec.rate import Target
 
 from . import store
 from .cache import RowCache, key_of
+from .efforts import version
 from .environment import environment
 from .pictures import Sample
 
 STUDY = "targets"
+PROFILES = ("psnr", "perceptual")
 Row = dict[str, Any]
 
 
@@ -75,28 +77,41 @@ class Counting(Codec):
         return super().encode(*args, **kwargs)
 
 
-def run(samples: Sequence[Sample], folder: Path, cache: RowCache, tick: Callable[[], None] = lambda: None) -> Row:
+def count(samples: Sequence[Sample], profiles: Sequence[str] = PROFILES) -> int:
+    """How many targets a run asks for."""
+    return len(profiles) * len(samples) * sum(len(kind.asked) for kind in KINDS.values())
+
+
+def run(
+    samples: Sequence[Sample],
+    folder: Path,
+    cache: RowCache,
+    tick: Callable[[], None] = lambda: None,
+    profiles: Sequence[str] = PROFILES,
+) -> Row:
     """Ask for every target on every picture (cached rows are not measured again) and write the study."""
-    codec = Counting(device="cpu")
     rows: list[Row] = []
-    for sample in samples:
-        for name, kind in KINDS.items():
-            for asked in kind.asked:
-                key = key_of(sample.digest, codec.model_id.hex(), repr(codec.profile()), name, asked)
-                row = cache.row(key, measure, codec, sample, name, asked)
-                rows.append({"picture": sample.name, **row})
-                tick()
+    for profile in profiles:
+        codec = Counting(catalog.find_for(profile), device="cpu")
+        made = version(codec, 1, profile), repr(codec.profile(profile))
+        for sample in samples:
+            for name, kind in KINDS.items():
+                for asked in kind.asked:
+                    key = key_of(sample.digest, STUDY, made, name, asked)
+                    row = cache.row(key, measure, codec, sample, profile, name, asked)
+                    rows.append({"picture": sample.name, "profile": profile, **row})
+                    tick()
     document = {"study": STUDY, "environment": environment(), "summary": summary(rows), "rows": rows}
     store.write(store.study_path(folder, STUDY), document)
     return document
 
 
-def measure(codec: Counting, sample: Sample, name: str, asked: float) -> Row:
+def measure(codec: Counting, sample: Sample, profile: str, name: str, asked: float) -> Row:
     """What one search for a target came to."""
     picture = Picture(np.asarray(sample.load()))
     kind, codec.encodes = KINDS[name], 0
     try:
-        encoded = codec.compress(picture, target=kind.make(asked))
+        encoded = codec.compress(picture, profile=profile, target=kind.make(asked))
     except TargetError as error:
         return {"kind": name, "asked": asked, "encodes": codec.encodes, "met": False, "error": str(error)}
     reached = kind.reached(encoded)
@@ -107,11 +122,12 @@ def measure(codec: Counting, sample: Sample, name: str, asked: float) -> Row:
 def summary(rows: Sequence[Row]) -> list[Row]:
     """How many of each kind were met, and how many encodes they took."""
     found = []
-    for name in KINDS:
-        own = [row for row in rows if row["kind"] == name]
+    for profile, name in dict.fromkeys((row["profile"], row["kind"]) for row in rows):
+        own = [row for row in rows if (row["profile"], row["kind"]) == (profile, name)]
         encodes = [row["encodes"] for row in own]
         found.append(
             {
+                "profile": profile,
                 "kind": name,
                 "asked": len(own),
                 "met": sum(row["met"] for row in own),

@@ -31,7 +31,7 @@ def test_targets_are_asked_once_and_counted(
         target_study, "KINDS", {name: replace(target_study.KINDS[name], asked=v) for name, v in asked.items()}
     )
     cache = RowCache(tmp_path / "rows")
-    study = target_study.run(samples, tmp_path, cache)
+    study = target_study.run(samples, tmp_path, cache, profiles=["psnr"])
     assert len(study["rows"]) == 6
     by_kind = {row["kind"]: row for row in study["summary"]}
     assert by_kind["size"]["asked"] == 4
@@ -42,9 +42,9 @@ def test_targets_are_asked_once_and_counted(
         if row["kind"] == "size" and row["met"]:
             assert 0.97 * 2_500 <= row["reached"] <= 2_500
     monkeypatch.setattr(target_study, "measure", None)  # nothing is measured again
-    assert target_study.run(samples, tmp_path, cache)["rows"] == study["rows"]
+    assert target_study.run(samples, tmp_path, cache, profiles=["psnr"])["rows"] == study["rows"]
     table = tables.targets(tmp_path)
-    assert table is not None and "| size |" in table
+    assert table is not None and "| psnr | size |" in table
 
 
 def test_steps_and_estimates(samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
