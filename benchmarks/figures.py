@@ -27,7 +27,11 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "figure.facecolor": "white",
 }
-SHOWN_ANCHORS = ("published/vtm-18.0", "published/qarv", "published/bmshj2018-hyperprior-vbr")
+SHOWN_ANCHORS = {
+    "psnr_db": ("published/vtm-18.0", "published/qarv", "published/bmshj2018-hyperprior-vbr"),
+    "ms_ssim_db": ("measured/vvenc-slow-420-10b", "published/bmshj2018-hyperprior-msssim"),
+    "ssimulacra2": ("measured/vvenc-slow-420-10b", "measured/avif-s4-default"),
+}
 SHOWN_OWN = ("avif-s4-psnr", "jxl-e7", "webp-m6", "jpeg-420", "jpeg2000", "heic")
 AXIS_TITLES = {"psnr_db": "PSNR, dB", "ms_ssim_db": "MS-SSIM, dB", "ssimulacra2": "SSIMULACRA2"}
 WARM = ("#b23a1e", "#d08a1d", "#96284f", "#c96a4a", "#7a5a1e", "#e0553a", "#5c2a1a")
@@ -45,7 +49,7 @@ def rate_distortion(metric: str) -> Callable[[Path], Figure | None]:
     def draw(results: Path) -> Figure | None:
         own = curves.of_set(results)
         chosen = [c for c in own if c.group == "hvcodec" or c.name in SHOWN_OWN]
-        chosen += [c for c in anchors.for_set(results.name) if c.name in SHOWN_ANCHORS]
+        chosen += [c for c in anchors.for_set(results.name) if c.name in SHOWN_ANCHORS[metric]]
         chosen = [curve for curve in chosen if metric in curve.quality]
         if not chosen:
             return None

@@ -23,7 +23,7 @@ from .environment import environment
 from .pictures import Sample
 
 STUDY = "regions"
-EFFORTS = (1, 3)
+EFFORTS = (1,)
 RATES_BPP = (0.3, 0.8)
 HALF_AXES = (0.22, 0.22)  # of the ellipse, in parts of width and height
 Row = dict[str, Any]

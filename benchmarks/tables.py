@@ -8,7 +8,10 @@ from pathlib import Path
 from . import anchors, curves, store
 from .curves import Curve
 
-REFERENCES = ("published/vtm-18.0", "avif-s4-psnr", "jxl-e7", "webp-m6", "jpeg-420")
+REFERENCES = {
+    "psnr_db": ("published/vtm-18.0", "avif-s4-psnr", "jxl-e7", "webp-m6", "jpeg-420"),
+    "ssimulacra2": ("measured/vvenc-slow-420-10b", "measured/avif-s4-default", "jxl-e7", "webp-m6", "jpeg-420"),
+}
 RATES_BPP = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0)
 GAIN_RATES_BPP = (0.2, 1.0)
 METRIC_TITLES = {"psnr_db": "PSNR", "ms_ssim_db": "MS-SSIM", "ssimulacra2": "SSIMULACRA2"}
@@ -29,7 +32,7 @@ def _bd_rates(results: Path, metric: str) -> str | None:
     if not own:
         return None
     known = {curve.name: curve for curve in [*own, *anchors.for_set(results.name)]}
-    references = [known[name] for name in REFERENCES if name in known and metric in known[name].quality]
+    references = [known[name] for name in REFERENCES[metric] if name in known and metric in known[name].quality]
     rows = []
     for curve in own:
         rates = [curves.bd_rate(reference, curve, metric) for reference in references]
@@ -51,8 +54,18 @@ def _at_rates(curve: Curve) -> list[str]:
 
 
 def hvcodec_points(results: Path) -> str | None:
-    """The points of the default profile: settings, rates and the three metrics."""
-    path = results / "hvcodec-psnr-e1.json"
+    """The points of the default profile."""
+    return _points(results, "psnr")
+
+
+def perceptual_points(results: Path) -> str | None:
+    """Those of the perceptual one."""
+    return _points(results, "perceptual")
+
+
+def _points(results: Path, profile: str) -> str | None:
+    """Settings, rates and the three metrics."""
+    path = results / f"hvcodec-{profile}-e1.json"
     if not path.is_file():
         return None
     rows = [
@@ -312,6 +325,7 @@ TABLES: dict[str, Callable[[Path], str | None]] = {
     "bd-rates-ssimulacra2": bd_rates_ssimulacra2,
     "quality-at-rates": quality_at_rates,
     "hvcodec-points": hvcodec_points,
+    "perceptual-points": perceptual_points,
     "speed": speed,
     "stages": stages,
     "training": training,

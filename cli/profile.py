@@ -70,6 +70,10 @@ class Study:
             raise UsageFailure(f"there is no rate profile {name!r}; there are: {', '.join(known)}")
         return known[name]
 
+    def usual_masking(self, metric: str) -> float:
+        """None where the model was trained for the eye: it knows better."""
+        return 0.0 if "distortion" in catalog.read_metadata(self._weights) else MASKING.get(metric, 0.0)
+
     @contextmanager
     def trials(self, report: Reporter, label: str, n_vectors: int, **how: Any) -> Iterator[Trials]:
         """Real encodes of the pictures, at about so many rate vectors."""
@@ -184,7 +188,8 @@ def profile() -> None:
     "--masking",
     type=click.FloatRange(0, 2),
     metavar="X",
-    help="How much less errors count in busy surroundings.  [default: 1 for ms-ssim and ssimulacra2, else 0]",
+    help="How much less errors count in busy surroundings.  [default: 1 for ms-ssim and ssimulacra2, unless the model "
+    "was trained for the eye; else 0]",
 )
 @study_options
 def search(
@@ -209,7 +214,7 @@ def search(
     catalog.read_profiles(study.target)  # if it is damaged, better now than after the search
     n_vectors = profile_search.usual_vectors(points, study.n_groups, rounds)
     n_vectors += len(STEPS_MEASURED_AT) * (1 + study.n_groups)
-    masking = MASKING.get(metric, 0.0) if masking is None else masking
+    masking = study.usual_masking(metric) if masking is None else masking
     how = {"masking": masking, "with_previews": metric == "preview"}
     with study.trials(report, f"Search for {metric}", n_vectors, **how) as trials:
         found = usage(

@@ -342,7 +342,7 @@ class Codec:
         rows, rates = self._pixel_rows(pictures), self._rates(rhos)
         roi = None if rois is None else of_mask(torch.stack([_mask(roi) for roi in rois]).to(self.device))
         importance = combined(roi, of_masking(rows, height, width, masking) if masking else None)
-        choice = strips.Choice((CAUTION if effort else 0.0) + trim, importance=importance)
+        choice = strips.Choice(self._caution(effort) + trim, importance=importance)
         if ITERATIONS[effort]:
             with self._precision_of(effort):
                 task = refine.Task(self.model, rates, choice.caution, importance, roi, self.distortion)
@@ -371,6 +371,10 @@ class Codec:
 
     def _rates(self, rhos: Sequence[Sequence[int]]) -> Tensor:
         return torch.tensor([list(rho) for rho in rhos], dtype=torch.float32, device=self.device)
+
+    def _caution(self, effort: int) -> float:
+        """How far symbols are rounded in favour of the rate: it foresees squared errors, so only where they count."""
+        return CAUTION if effort and not self.distortion else 0.0
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")

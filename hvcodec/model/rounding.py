@@ -20,7 +20,10 @@ from .config import SCALE_COUNT
 from .prior import INDEX_PER_OCTAVE, INDEX_ZERO
 
 CAUTION = 0.36
-"""How much of the saving is believed: what a layer leaves out, later layers and blocks partly make good."""
+"""How much of the saving is believed: what a layer leaves out, later layers and blocks partly make good.
+
+For models that are trained for the squared error. Where others count, its price misleads, and nearest is best.
+"""
 
 HIGHEST_THRESHOLD = 0.95
 _MAGNITUDES = 16  # beyond these the cost of one more hardly changes

@@ -65,7 +65,9 @@ class Step(nn.Module):
 
     def forward(self, pixels: Tensor, rho: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(loss to minimise, the objective's loss, distortion (N,), rates (N, groups))."""
-        out = forward(self.model, pixels, rho, self.noise, cheaply=self.settle)
+        # As the encoder rounds, which trusts the price of a symbol only where the squared error counts.
+        cheaply = self.settle and not self.objective.shares
+        out = forward(self.model, pixels, rho, self.noise, cheaply=cheaply)
         distortion = self.objective.distortion(pixels, out.reconstruction)
         objective = self.objective.loss(distortion, out.noisy_rates, rho)
         # The prior shares no parameter with the objective's loss, so the sum weighs nothing against anything.

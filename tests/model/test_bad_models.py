@@ -331,3 +331,20 @@ def test_folder_and_missing_file_are_refused(tmp_path: Path) -> None:
     refusal(tmp_path / "folder.safetensors")
     error = refusal(tmp_path / "none.safetensors")
     assert error.needed == str(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("distortion", "said"),
+    [
+        ("{", "damaged"),
+        ("[1]", "damaged"),
+        ('{"ms_ssim": "much"}', "damaged"),
+        ('{"ms_ssim": 1.5}', "not known here"),
+        ('{"taste": 0.5}', "not known here"),
+    ],
+)
+def test_a_distortion_that_makes_no_sense(
+    config: ModelConfig, tensors: Tensors, tmp_path: Path, distortion: str, said: str
+) -> None:
+    with pytest.raises(ModelError, match=said):
+        Codec(write(tmp_path / "bad.safetensors", config.to_json(), tensors, distortion=distortion), device="cpu")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from synthetic import picture
 from hvcodec.codec import ITERATIONS, Codec
 from hvcodec.model import refine, strips
 from hvcodec.model.config import lambda_of
+from hvcodec.model.perceptual import error_map
+from hvcodec.model.weights import save_weights
 from hvcodec.picture import Picture
 
 LEVEL = 24
@@ -35,6 +38,27 @@ def test_effort_pays(tiny_codec: Codec) -> None:
     assert plain < none
     assert little < plain
     assert much < plain
+
+
+def test_a_model_for_the_eye_is_refined_for_the_eye(tiny_codec: Codec, tmp_path: Path) -> None:
+    shares = {"ms_ssim": 0.3, "ssimulacra2": 0.5}
+    save_weights(tmp_path / "eye.safetensors", tiny_codec.model, tiny_codec.tables, shares)
+    eye = Codec(tmp_path / "eye.safetensors", device="cpu")
+    assert (eye.distortion, tiny_codec.distortion) == (shares, {})
+    assert eye.model_id == tiny_codec.model_id  # what an encoder aims at is no affair of the decoder's
+    shown = picture(192, 128, seed=3)
+
+    def cost_to_the_eye(codec: Codec, effort: int) -> float:
+        encoded = codec.encode(shown, [LEVEL] * 5, effort=effort)
+        original, decoded = (
+            torch.from_numpy(p.pixels.astype(np.float32) / 255).permute(2, 0, 1)[None]
+            for p in (shown, encoded.decoded())
+        )
+        return encoded.bpp + lambda_of(LEVEL) * float(error_map(original, decoded, shares).mean())
+
+    assert eye.encode(shown, [LEVEL] * 5).data == tiny_codec.encode(shown, [LEVEL] * 5, effort=0).data
+    assert cost_to_the_eye(eye, 4) < 0.99 * cost_to_the_eye(eye, 1)
+    assert cost_to_the_eye(eye, 4) < cost_to_the_eye(tiny_codec, 4)
 
 
 def test_the_best_is_kept_and_never_worse_than_the_start(tiny_codec: Codec) -> None:
