@@ -11,8 +11,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +24,9 @@ import pytest
 from click.testing import CliRunner
 from hvcodec_cli.main import COMMANDS, EXIT_CODES, cli
 
-from hvcodec import image
-from hvcodec.catalog import DEFAULT_VARIABLE
+from hvcodec import catalog, image
 from hvcodec.picture import Picture
+from hvcodec.profiles import uniform
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path.is_file()]
@@ -68,11 +70,20 @@ def run_command(command: str) -> tuple[int, str]:
     return shell.returncode, shell.stderr
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model that compresses, with the profile that the examples name."""
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    shutil.copy(ROOT / "tests" / "golden" / "models" / path.name, path)
+    catalog.store_profile(catalog.profiles_file(path), replace(uniform(5), name="perceptual"))
+    return path
+
+
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the examples find: photo.png, two pictures in photos/, and a tiny model that compresses."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> Path:
+    """What the examples find: photo.png, two pictures in photos/, and a model."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(DEFAULT_VARIABLE, str(ROOT / "tests" / "golden" / "models" / "tiny.safetensors"))
+    monkeypatch.setenv(catalog.DEFAULT_VARIABLE, str(model))
     rows, columns = np.mgrid[:320, :480]
     slopes = np.stack((columns * 0.5, rows * 0.7, (rows + columns) / 4), axis=-1)
     noise = np.random.default_rng(0).normal(0, 4, slopes.shape)
