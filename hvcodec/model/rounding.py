@@ -19,7 +19,7 @@ from torch import Tensor
 from .config import SCALE_COUNT
 from .prior import INDEX_PER_OCTAVE, INDEX_ZERO
 
-CAUTION = 0.36
+CAUTION = 0.3
 """How much of the saving is believed: what a layer leaves out, later layers and blocks partly make good.
 
 For models that are trained for the squared error. Where others count, its price misleads, and nearest is best.
