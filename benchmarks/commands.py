@@ -136,12 +136,13 @@ def measure_context(places: tuple[Path, ...]) -> None:
 
 @main.command("targets")
 @images_option
-def measure_targets(places: tuple[Path, ...]) -> None:
+@click.option("--profile", "profiles", multiple=True, default=target_study.PROFILES, show_default=True)
+def measure_targets(places: tuple[Path, ...], profiles: tuple[str, ...]) -> None:
     """Targets of every kind on every picture: whether they are met, and in how many encodes."""
     work = Work(places)
-    with work.reporter.bar("Targets", target_study.count(work.samples)) as tick:
+    with work.reporter.bar("Targets", target_study.count(work.samples, profiles)) as tick:
         cache = run.cache_of(work.folder, target_study.STUDY)
-        study = target_study.run(work.samples, work.folder, cache, tick)
+        study = target_study.run(work.samples, work.folder, cache, tick, profiles)
     for row in study["summary"]:
         work.reporter.say(
             f"{row['profile']}, {row['kind']}: {row['met']} of {row['asked']} met, "

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hvcodec import Codec, Picture, metrics
+from hvcodec.codec import ITERATIONS
 
 from . import store
 from .cache import RowCache, key_of
@@ -56,10 +57,10 @@ def run(
 
 
 def version(codec: Codec, effort: int, profile: str | None = None) -> str:
-    """What the codec makes of a small fixed picture at this effort: another version, another file."""
+    """The steps of this effort, and what the codec makes of a small fixed picture with them."""
     small = Picture(np.asarray(fixed_picture(64)))
     files = [codec.compress(small, quality=quality, profile=profile, effort=effort).data for quality in (25, 75)]
-    return f"{effort} {digest(b''.join(files))}"
+    return f"{effort} {ITERATIONS[effort]} {digest(b''.join(files))}"
 
 
 def measure(codec: Codec, sample: Sample, effort: int, quality: float) -> Row:

@@ -20,7 +20,7 @@ from .environment import environment
 from .pictures import Sample
 
 STUDY = "targets"
-PROFILES = ("psnr", "perceptual")
+PROFILES = ("psnr",)
 Row = dict[str, Any]
 
 

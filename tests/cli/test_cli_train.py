@@ -70,7 +70,7 @@ def test_a_run_is_resumed_without_its_configuration(quick: Path, hvcodec: Hvcode
     [
         ((), 2, "name a configuration to begin a run"),
         (("toy", "--resume", "a", "--out", "b"), 2, "--out has no say"),
-        (("toys",), 8, "there is no configuration 'toys': name a TOML file, or default or toy"),
+        (("toys",), 8, "there is no configuration 'toys': name a TOML file, or default or perceptual or toy"),
         (("nowhere.toml",), 8, "cannot be read"),
         (("toy", "--data", "nowhere"), 8, "there is no folder of pictures at"),
         (("--resume", "nowhere"), 8, "no checkpoint in nowhere"),
@@ -101,8 +101,8 @@ def test_pictures_travel_in_shards(quick: Path, hvcodec: Hvcodec) -> None:
 
 
 def test_the_packaged_configurations_are_valid_and_commented() -> None:
-    assert {path.stem for path in PACKAGED.glob("*.toml")} == {"toy", "default"}
-    for name in ("toy", "default"):
+    assert {path.stem for path in PACKAGED.glob("*.toml")} == {"toy", "default", "perceptual"}
+    for name in ("toy", "default", "perceptual"):
         config = load(find(name))
         assert loop.model_config(config.model).stages
         assert config.objective.params["balance"] == 1.0

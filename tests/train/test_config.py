@@ -60,7 +60,7 @@ def test_a_configuration_is_found_by_path_or_by_name(tmp_path: Path, monkeypatch
     assert find("mine.toml") == Path("mine.toml")
     (tmp_path / "mine").write_text("")
     assert find("mine") == Path("mine")
-    with pytest.raises(ConfigError, match="there is no configuration 'yours': name a TOML file, or default or toy"):
+    with pytest.raises(ConfigError, match="'yours': name a TOML file, or default or perceptual or toy"):
         find("yours")
 
 

@@ -1,0 +1,49 @@
+"""The models that come with hvcodec: small enough, each with its profiles, and good at what the profiles are for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hvcodec import catalog, image
+from hvcodec.api import compress, decompress
+from hvcodec.codec import Codec
+from hvcodec.rate import Bytes
+
+PARROTS = Path(__file__).resolve().parents[2] / "examples" / "parrots.png"
+PROFILES = {"default": {"equal", "psnr", "preview"}, "perceptual": {"equal", "perceptual"}}
+
+
+@pytest.fixture(autouse=True)
+def _as_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in (catalog.DEFAULT_VARIABLE, catalog.SEARCH_PATH_VARIABLE):
+        monkeypatch.delenv(variable, raising=False)
+
+
+def test_each_model_is_small_and_has_its_profiles() -> None:
+    entries = catalog.installed()
+    assert {entry.name: set(catalog.profile_names(entry)) for entry in entries} == PROFILES
+    assert all(entry.path.stat().st_size <= 25e6 for entry in entries)
+    assert catalog.find_for("perceptual").stem == "perceptual"
+    assert catalog.find_for("psnr") == catalog.find_for(None) == catalog.find("default")
+
+
+def test_each_profile_is_better_at_what_it_is_for() -> None:
+    picture = image.read(PARROTS)
+    by_profile = {
+        name: Codec(catalog.find_for(name), device="cpu").compress(picture, profile=name, target=Bytes(20_000))
+        for name in ("psnr", "perceptual")
+    }
+    psnr, perceptual = by_profile["psnr"], by_profile["perceptual"]
+    assert perceptual.ssimulacra2 > psnr.ssimulacra2 + 4
+    assert psnr.psnr_db > perceptual.psnr_db + 0.3
+
+
+def test_a_profile_takes_its_model_along() -> None:
+    data = compress(PARROTS, profile="perceptual", quality=20)
+    assert np.asarray(decompress(data)).shape == (512, 768, 3)
+    assert data != compress(PARROTS, profile="psnr", quality=20)
+    with pytest.raises(ValueError, match="default has no rate profile 'perceptual'"):
+        compress(PARROTS, profile="perceptual", model="default")
