@@ -33,6 +33,7 @@ SHOWN_ANCHORS = {
     "ssimulacra2": ("measured/vvenc-slow-420-10b", "measured/avif-s4-default"),
 }
 SHOWN_OWN = ("avif-s4-psnr", "jxl-e7", "webp-m6", "jpeg-420", "jpeg2000", "heic")
+LEAST_BPP = 0.01
 AXIS_TITLES = {"psnr_db": "PSNR, dB", "ms_ssim_db": "MS-SSIM, dB", "ssimulacra2": "SSIMULACRA2"}
 WARM = ("#b23a1e", "#d08a1d", "#96284f", "#c96a4a", "#7a5a1e", "#e0553a", "#5c2a1a")
 COOL = ("#2f6fb5", "#2a8c6e", "#7a5ea8", "#6f9a2c", "#3a4f8f", "#2b98a8", "#8a8a8a", "#555555", "#b0aca3")
@@ -143,8 +144,8 @@ def allocation(results: Path) -> Figure | None:
 def _surface(axes: Axes, study: dict[str, Any], metric: str) -> None:
     cells = study["cells"]
     grid = np.array(study["grid"])
-    coarse = np.array([cell["bpp_coarse"] for cell in cells])
-    fine = np.array([cell["bpp_fine"] for cell in cells])
+    # Layers can be empty, and a logarithmic axis has no zero; less than this is of no use to anybody.
+    coarse, fine = (np.maximum([cell[name] for cell in cells], LEAST_BPP) for name in ("bpp_coarse", "bpp_fine"))
     quality = np.array([cell[metric] for cell in cells])
     filled = axes.contourf(coarse[grid], fine[grid], quality[grid], levels=14, cmap="viridis")
     axes.figure.colorbar(filled, ax=axes, label=AXIS_TITLES[metric])
@@ -159,7 +160,9 @@ def _surface(axes: Axes, study: dict[str, Any], metric: str) -> None:
     for label, indices, colour, style in paths:
         axes.plot(coarse[indices], fine[indices], style, color=colour, linewidth=2, label=label)
     for profile, colour in zip(study["profiles"], WARM * 9, strict=False):
-        x, y = ([point[name] for point in profile["points"]] for name in ("bpp_coarse", "bpp_fine"))
+        x, y = (
+            np.maximum([point[name] for point in profile["points"]], LEAST_BPP) for name in ("bpp_coarse", "bpp_fine")
+        )
         axes.plot(x, y, ".-", color=colour, label=profile["title"])
     axes.set(xscale="log", yscale="log", facecolor="#f2f0ea")
     _plain_numbers(axes)
