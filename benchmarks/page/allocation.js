@@ -2,6 +2,9 @@
 // with lines of equal total rate, the hull of the best allocations, and the paths of the shipped profiles.
 // Beside it, the same allocations over the total rate; below, rate and distortion in nats.
 
+// Layers can be empty, and a logarithmic axis has no zero; less than this is of no use to anybody.
+const drawn = (bpp) => Math.max(bpp, 0.01);
+
 function qualityOfCell(cell, metric) {
   return metric === "ms_ssim_db" ? msSsimDb(cell.ms_ssim) : cell[metric];
 }
@@ -22,7 +25,7 @@ function patches(study, metric, frame, shade) {
     for (let j = 0; j + 1 < grid[i].length; j++) {
       const corners = [grid[i][j], grid[i + 1][j], grid[i + 1][j + 1], grid[i][j + 1]].map((index) => study.cells[index]);
       const mean = corners.reduce((sum, cell) => sum + qualityOfCell(cell, metric), 0) / 4;
-      const path = corners.map((cell) => `${frame.x(cell.bpp_coarse).toFixed(1)} ${frame.y(cell.bpp_fine).toFixed(1)}`);
+      const path = corners.map((cell) => `${frame.x(drawn(cell.bpp_coarse)).toFixed(1)} ${frame.y(drawn(cell.bpp_fine)).toFixed(1)}`);
       found.push(svg("path", { d: `M${path.join("L")}Z`, fill: shade(mean), stroke: shade(mean), "stroke-width": 0.7 }));
     }
   }
@@ -66,8 +69,8 @@ function drawSurface(plot, study, metric) {
   const values = study.cells.map((cell) => qualityOfCell(cell, metric.id));
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const shade = (value) => ramp((value - low) / (high - low || 1));
-  const coordinates = (cell) => [cell.bpp_coarse, cell.bpp_fine];
-  const range = (name) => [Math.min(...study.cells.map((c) => c[name])), Math.max(...study.cells.map((c) => c[name]))];
+  const coordinates = (cell) => [drawn(cell.bpp_coarse), drawn(cell.bpp_fine)];
+  const range = (name) => [Math.min(...study.cells.map((c) => drawn(c[name]))), Math.max(...study.cells.map((c) => drawn(c[name])))];
   const bounds = [...range("bpp_coarse"), ...range("bpp_fine")];
   const cells = { name: "cells", title: "Allocation", line: false, dots: 2.4, colour: "var(--ink)", points: pathOf(study.cells, metric, coordinates), colours: study.cells.map(() => "color-mix(in srgb, var(--ink) 55%, transparent)") };
   plot.draw({
