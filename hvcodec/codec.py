@@ -28,7 +28,7 @@ from .model import refine, strips, weights
 from .model.config import ALIGN
 from .model.importance import combined, of_mask, of_masking
 from .model.refine import GoOn
-from .model.rounding import CAUTION
+from .model.rounding import usual_caution
 from .model.walk import walk_prior
 from .picture import Picture
 from .targets import METRICS
@@ -373,8 +373,8 @@ class Codec:
         return torch.tensor([list(rho) for rho in rhos], dtype=torch.float32, device=self.device)
 
     def _caution(self, effort: int) -> float:
-        """How far symbols are rounded in favour of the rate: it foresees squared errors, so only where they count."""
-        return CAUTION if effort and not self.distortion else 0.0
+        """How far symbols are rounded in favour of the rate."""
+        return usual_caution(self.distortion) if effort else 0.0
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")

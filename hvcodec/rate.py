@@ -134,7 +134,7 @@ class _Attempt(Generic[TrialT]):
     weight: float = 1.0
 
     @property
-    def index(self) -> int:
+    def rung(self) -> int:
         return self.place.rung
 
     @property
@@ -197,7 +197,7 @@ class _Course(Generic[TrialT]):
         """The best trial that keeps to the target; TargetError where there is none, or no end reaches it."""
         kept = [attempt for attempt in self.attempts if self.target.is_kept(attempt.value)]
         nearest = min(kept or self.attempts, key=lambda attempt: self.target.distance(attempt.value))
-        rho, is_met = self.guide.ladder[nearest.index], self.target.is_met(nearest.value)
+        rho, is_met = self.guide.ladder[nearest.rung], self.target.is_met(nearest.value)
         result = Result(rho, nearest.trim, nearest.trial, len(self.attempts), is_met)
         if result.within_tolerance or (kept and not self._at_end()):
             return result
@@ -209,8 +209,8 @@ class _Course(Generic[TrialT]):
     def _at_end(self) -> bool:
         """Whether an end of the guide was tried and still lies on the near side of the target."""
         if self.above is None:
-            return self.below is not None and self.below.index == self.last
-        return self.below is None and self.above.index == 0
+            return self.below is not None and self.below.rung == self.last
+        return self.below is None and self.above.rung == 0
 
     # --- where to go --------------------------------------------------------------------------------------
 
@@ -223,12 +223,12 @@ class _Course(Generic[TrialT]):
         """What to try next; None where nothing could be better."""
         exhausted = self._at_end()
         if self.below and self.above:
-            exhausted = self.above.index - self.below.index <= 1
+            exhausted = self.above.rung - self.below.rung <= 1
         for attempt in sorted(self.walked, key=self._distance):
             is_near = self._distance(attempt) <= NEAR_WINDOWS * self.target.window
-            trim = self._trim(attempt.index) if is_near or exhausted else None
+            trim = self._trim(attempt.rung) if is_near or exhausted else None
             if trim is not None:
-                return _Place(attempt.index, trim)
+                return _Place(attempt.rung, trim)
         if exhausted:
             return None
         return _Place(self._between(self.below, self.above) if self.below and self.above else self._beyond())
@@ -247,28 +247,28 @@ class _Course(Generic[TrialT]):
             growth = 2.0 ** (len(self.walked) - 2)
         wanted = here.expected + growth * (self.target.aim - here.value) / slope
         if self.above is None:
-            return self.guide.index(wanted, here.index + 1, self.last)
-        return self.guide.index(wanted, 0, here.index - 1)
+            return self.guide.index(wanted, here.rung + 1, self.last)
+        return self.guide.index(wanted, 0, here.rung - 1)
 
     def _between(self, below: _Attempt[TrialT], above: _Attempt[TrialT]) -> int:
         """Interpolate inside the bracket."""
         if len(self.walked) >= BISECT_FROM:
-            return (below.index + above.index) // 2
+            return (below.rung + above.rung) // 2
         left = (self.target.aim - below.value) * below.weight
         right = (above.value - self.target.aim) * above.weight
         wanted = below.expected + (above.expected - below.expected) * left / (left + right)
-        return self.guide.index(wanted, below.index + 1, above.index - 1)
+        return self.guide.index(wanted, below.rung + 1, above.rung - 1)
 
     def _effect_of_trim(self, attempt: _Attempt[TrialT]) -> float:
         """What a unit of trim took off, by this attempt and the one without trim."""
-        plain = next(a for a in self.walked if a.index == attempt.index)
+        plain = next(a for a in self.walked if a.rung == attempt.rung)
         return (plain.value - attempt.value) / attempt.trim
 
-    def _trim(self, index: int) -> float | None:
+    def _trim(self, rung: int) -> float | None:
         """The trim that should bring a rate vector to the target; None where no other is worth a trial."""
         if self.most_trim == 0:
             return None
-        own = sorted((a for a in self.attempts if a.index == index), key=lambda attempt: attempt.trim)
+        own = sorted((a for a in self.attempts if a.rung == rung), key=lambda attempt: attempt.trim)
         more = [a for a in own if a.value > self.target.aim]
         less = [a for a in own if a.value <= self.target.aim]
         if more and less:

@@ -25,6 +25,8 @@ from hvcodec.similarity import (
     WEIGHTS,
 )
 
+from .transform import full_precision
+
 SQUARE = 16
 """A map has one value for each square of so many pixels; sides are multiples of it."""
 
@@ -41,12 +43,13 @@ def error_map(pixels: Tensor, shown: Tensor, shares: Mapping[str, float]) -> Ten
 
     The squared error, of which others take `shares` by their names.
     """
-    squared = (shown.float() - pixels).square().mean(dim=1, keepdim=True)
-    total = (1 - sum(shares.values())) * _in_squares(squared)
-    for name, share in shares.items():
-        if share > 0:
-            total = total + share * ERRORS[name](pixels, shown)
-    return total
+    with full_precision(shown):
+        squared = (shown.float() - pixels).square().mean(dim=1, keepdim=True)
+        total = (1 - sum(shares.values())) * _in_squares(squared)
+        for name, share in shares.items():
+            if share > 0:
+                total = total + share * ERRORS[name](pixels, shown)
+        return total
 
 
 def ms_ssim_map(pixels: Tensor, shown: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from .perceptual import SQUARE, error_map
 from .prior import Follower
 from .rounding import CAUTION, bits_of_one_more, round_cheaply
 from .strips import Nudges
-from .transform import Latent, Steps, full_precision
+from .transform import Latent, Steps
 
 STEP, STEP_FOR_THE_EYE = 0.075, 0.04
 """First step of the descent, where 1 would remove an error of the picture at once if the ladder were linear and the
@@ -113,8 +113,7 @@ class Task(NamedTuple):
         if not self.distortion:
             return weighed((shown - pixels).square(), self.importance) / 3
         # Masking stands for what these distortions know better.
-        with full_precision(shown):
-            squares = SQUARE**2 * error_map(pixels + 0.5, shown + 0.5, self.distortion)
+        squares = SQUARE**2 * error_map(pixels + 0.5, shown + 0.5, self.distortion)
         return squares * at_positions(self.roi, squares)
 
 

@@ -11,6 +11,7 @@ The prior's scale index tells the bits. Only the encoder rounds, so this is no p
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 
 import torch
@@ -27,6 +28,11 @@ For models that are trained for the squared error. Where others count, its price
 
 HIGHEST_THRESHOLD = 0.95
 _MAGNITUDES = 16  # beyond these the cost of one more hardly changes
+
+
+def usual_caution(distortion: Mapping[str, float]) -> float:
+    """The caution for a model that was trained for this distortion (shares as in perceptual.error_map)."""
+    return 0.0 if distortion else CAUTION
 
 
 def round_cheaply(x: Tensor, t: Tensor, worth: Tensor, caution: float = CAUTION, *, may_drop: bool = False) -> Tensor:

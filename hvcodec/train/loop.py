@@ -32,6 +32,7 @@ from torch.nn.parallel import DistributedDataParallel
 from hvcodec.errors import ConfigError, ModelError
 from hvcodec.files import write_whole
 from hvcodec.model import Model, ModelConfig, default_config, tiny_config
+from hvcodec.model.rounding import usual_caution
 from hvcodec.model.weights import save_weights
 
 from . import checkpoint, plots, validation
@@ -65,8 +66,7 @@ class Step(nn.Module):
 
     def forward(self, pixels: Tensor, rho: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(loss to minimise, the objective's loss, distortion (N,), rates (N, groups))."""
-        # As the encoder rounds, which trusts the price of a symbol only where the squared error counts.
-        cheaply = self.settle and not self.objective.shares
+        cheaply = self.settle and usual_caution(self.objective.shares) > 0  # as the encoder will
         out = forward(self.model, pixels, rho, self.noise, cheaply=cheaply)
         distortion = self.objective.distortion(pixels, out.reconstruction)
         objective = self.objective.loss(distortion, out.noisy_rates, rho)

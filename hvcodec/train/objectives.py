@@ -30,7 +30,6 @@ from torch import Tensor, nn
 from hvcodec.errors import ConfigError
 from hvcodec.model.config import RHO_LEVELS, lambda_of
 from hvcodec.model.perceptual import error_map
-from hvcodec.model.transform import full_precision
 from hvcodec.train.config import nearest
 from hvcodec.train.objective import Objective
 from hvcodec.train.rho import FixedRho, RhoSampler, lambdas
@@ -111,8 +110,7 @@ class PerLayerBeta(Objective):
     def distortion(self, pixels: Tensor, reconstruction: Tensor) -> Tensor:
         if not self.shares:
             return super().distortion(pixels, reconstruction)
-        with full_precision(pixels):
-            return error_map(pixels, reconstruction, self.shares).mean(dim=(1, 2, 3))
+        return error_map(pixels, reconstruction, self.shares).mean(dim=(1, 2, 3))
 
     def loss(self, distortion: Tensor, rates: Tensor, rho: Tensor) -> Tensor:
         # Column by column: a list as an index would be uploaded, and the host would wait.
