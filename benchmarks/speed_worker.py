@@ -32,7 +32,7 @@ Dtype = Literal["float32", "bfloat16"]
 @click.option("--threads", default=1, show_default=True)
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
 @click.option("--repeats", default=0, show_default=True, help="Times to do it again, warm.")
-@click.option("--limit", default=60.0, show_default=True, help="Seconds after which repeating stops.")
+@click.option("--limit", default=15.0, show_default=True, help="Seconds after which repeating stops.")
 def main(
     work: str, name: str, source: Path, target: Path, threads: int, dtype: Dtype, repeats: int, limit: float
 ) -> None:

@@ -31,7 +31,7 @@ def test_a_worker_that_fails_says_why(tmp_path: Path) -> None:
     source = tmp_path / "broken.coded"
     source.write_bytes(b"no picture")
     with pytest.raises(RuntimeError, match=r"failed to decode.*identify"):
-        speed.start(WEBP, "decode", source, tmp_path / "out", 0, 5)
+        speed.start(WEBP, "decode", source, tmp_path / "out")
 
 
 def test_what_would_take_too_long_is_left_out_with_a_reason() -> None:
