@@ -1,45 +1,31 @@
 """Surfaces over the allocation of rate: one model, many rate vectors, coarse layers against fine layers.
 
 The stride groups are split in two (strides of 16 and more are coarse); each half gets one rho, over a grid.
-Every cell of the grid is the mean over the same pictures of real files. From the cells come the line of
-all-equal rho, the convex hull of the best allocations, and the paths of the shipped profiles in the plane.
+Every cell of the grid is the mean over the same pictures of real files; cells beyond REACH are left out. From
+the cells come the line of all-equal rho, the convex hull of the best allocations, and the paths of the shipped
+profiles in the plane.
 """
 
 from __future__ import annotations
 
 import math
-import tempfile
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
-
-from PIL import Image
+from typing import Any
 
 from hvcodec import metrics
 
-from . import rd, store
-from .cache import RowCache, key_of
-from .codecs import Codec
+from . import store
+from .cache import RowCache
 from .environment import environment
 from .pictures import Sample
+from .rows import METRICS, Failure, Job, RhoCodec, Row, mean_row
+from .workers import Crew, alone, measure_all
 
 STUDY = "allocation"
 RHOS = (4, 12, 20, 28, 36, 44, 52, 60)
+REACH = 32  # how far the two may lie apart: training shows the networks no more, and beyond it files only get worse
 FINEST_COARSE_STRIDE = 16
-Row = dict[str, Any]
-
-
-@runtime_checkable
-class RhoCodec(Codec, Protocol):
-    """A codec that takes a rate vector: hvcodec, or a test double."""
-
-    @property
-    def n_groups(self) -> int:
-        """How many values a rate vector has."""
-
-    def encode_rho(self, image: Image.Image, rho: Sequence[int]) -> bytes:
-        """The bytes of a file with this rate vector."""
 
 
 def run(
@@ -49,24 +35,20 @@ def run(
     cache: RowCache,
     tick: Callable[[], None] = lambda: None,
     rhos: Sequence[int] = RHOS,
+    crew: Crew = alone,
 ) -> dict[str, Any]:
     """Measure the grid of allocations (cached rows are not measured again) and write the study."""
-    vectors = [allocate(coarse, fine, codec.n_groups) for coarse in rhos for fine in rhos]
+    levels = [[(coarse, fine) for fine in rhos] for coarse in rhos]
+    near = [pair for row in levels for pair in row if abs(pair[0] - pair[1]) <= REACH]
+    vectors = {pair: allocate(*pair, codec.n_groups) for pair in near}
+    jobs = [Job(sample, vector) for sample in samples for vector in vectors.values()]
     rows: list[Row] = []
-    judge = rd.metrics_digest()
-    with tempfile.TemporaryDirectory() as scratch:
-        for sample in samples:
-            image: Image.Image | None = None
-            for vector in vectors:
-                key = key_of(sample.digest, codec.name, codec.version, vector, judge)
-                row = cache.get(key)
-                if row is None:
-                    image = image or sample.load()
-                    row = rd.measure(codec, image, partial(codec.encode_rho, image, vector), Path(scratch))
-                    cache.put(key, row)
-                rows.append({"picture": sample.name, **row})
-                tick()
-    document = {**study(rows, vectors, len(rhos)), "profiles": profiles(folder, samples), "rows": rows}
+    found = measure_all(codec, jobs, cache, tick, crew)
+    for job in jobs:
+        if isinstance(row := found[job], Failure):
+            raise RuntimeError(f"{codec.title} failed on {job.sample.name}: {row.error}")
+        rows.append({"picture": job.sample.name, **row})
+    document = {**study(rows, vectors, levels), "profiles": profiles(folder, samples), "rows": rows}
     document = {"study": STUDY, "codec": codec.name, "version": codec.version, **document}
     store.write(store.study_path(folder, STUDY), document)
     return document
@@ -78,17 +60,22 @@ def allocate(coarse: int, fine: int, n_groups: int) -> tuple[int, ...]:
     return (coarse,) * n_coarse + (fine,) * (n_groups - n_coarse)
 
 
-def study(rows: Sequence[Row], vectors: Sequence[Sequence[int]], side: int) -> dict[str, Any]:
+def study(
+    rows: Sequence[Row],
+    vectors: Mapping[tuple[int, int], Sequence[int]],
+    levels: Sequence[Sequence[tuple[int, int]]],
+) -> dict[str, Any]:
     """Cells, their grid, the all-equal diagonal and the hulls, from the rows of all pictures."""
-    cells = [cell_of([row for row in rows if tuple(row["rho"]) == tuple(vector)]) for vector in vectors]
+    cells = [cell_of([row for row in rows if tuple(row["rho"]) == tuple(vector)]) for vector in vectors.values()]
+    index = {pair: i for i, pair in enumerate(vectors)}
     strides = sorted(set(rows[0]["layer_strides"]), reverse=True)
     return {
         "environment": environment(),
         "pictures": sorted({row["picture"] for row in rows}),
         "coarse": [stride for stride in strides if stride >= FINEST_COARSE_STRIDE],
         "fine": [stride for stride in strides if stride < FINEST_COARSE_STRIDE],
-        "grid": [[i * side + j for j in range(side)] for i in range(side)],
-        "equal": [i * side + i for i in range(side)],
+        "grid": [[index.get(pair) for pair in row] for row in levels],
+        "equal": [i for (coarse, fine), i in index.items() if coarse == fine],
         "hull": {metric: hull(cells, metric) for metric in ("psnr_db", "ms_ssim_db", "ssimulacra2")},
         "cells": cells,
     }
@@ -96,14 +83,14 @@ def study(rows: Sequence[Row], vectors: Sequence[Sequence[int]], side: int) -> d
 
 def cell_of(rows: Sequence[Row]) -> Row:
     """Mean of the same allocation (or setting) over pictures, its rate split into coarse and fine layers."""
-    mean = rd.mean_row(rows)
+    mean = mean_row(rows)
     halves = list(zip(mean["layer_bpp"], mean["layer_strides"], strict=True))
     return {
         "rho": rows[0]["rho"],
         "bpp": mean["bpp"],
         "bpp_coarse": round(math.fsum(bpp for bpp, stride in halves if stride >= FINEST_COARSE_STRIDE), 6),
         "bpp_fine": round(math.fsum(bpp for bpp, stride in halves if stride < FINEST_COARSE_STRIDE), 6),
-        **{metric: mean[metric] for metric in rd.METRICS},
+        **{metric: mean[metric] for metric in METRICS},
     }
 
 

@@ -1,8 +1,8 @@
 """The codecs that are compared: each turns a picture into the bytes of a file, and back.
 
 A codec is a frozen object with a name, a version and the settings of its curve; `catalogue()` lists all of
-them, and those that cannot run here with the reason. All run on one thread: curves do not depend on it,
-and times become comparable.
+them, and those that cannot run here with the reason. Reference codecs run on one thread: curves do not depend
+on it, and times become comparable.
 """
 
 from __future__ import annotations

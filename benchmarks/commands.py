@@ -27,6 +27,7 @@ from . import (
 from .codecs import Codec, Unavailable, catalogue
 from .pictures import Sample, find, set_name
 from .progress import Reporter
+from .workers import crew_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,6 +47,14 @@ def images_option(function: F) -> F:
 def codecs_option(function: F) -> F:
     """`--codec`, given once or more often."""
     option = click.option("--codec", "names", multiple=True, help="A codec, or the beginning of its name.")
+    return option(function)
+
+
+def workers_option(function: F) -> F:
+    """`--workers`, by default as many as there are cores."""
+    option = click.option(
+        "--workers", type=click.IntRange(min=1), help="Pictures coded side by side; one for each core if unsaid."
+    )
     return option(function)
 
 
@@ -83,20 +92,24 @@ def list_codecs() -> None:
 @main.command()
 @images_option
 @codecs_option
-def rd(places: tuple[Path, ...], names: tuple[str, ...]) -> None:
+@workers_option
+def rd(places: tuple[Path, ...], names: tuple[str, ...], workers: int | None) -> None:
     """Rate-distortion curves."""
     work = Work(places)
     chosen, _ = work.codecs(names)
-    run.curves(work.samples, chosen, work.folder, work.reporter)
+    with crew_of(work.samples, workers) as crew:
+        run.curves(work.samples, chosen, work.folder, work.reporter, crew)
 
 
 @main.command()
 @images_option
 @click.option("--pictures", default=run.SURFACE_PICTURES, show_default=True, help="How many of the set.")
-def allocation(places: tuple[Path, ...], pictures: int) -> None:
+@workers_option
+def allocation(places: tuple[Path, ...], pictures: int, workers: int | None) -> None:
     """Surfaces over the allocation of rate, and the rate-distortion plane in nats."""
     work = Work(places)
-    run.surfaces(work.samples, work.folder, work.reporter, pictures)
+    with crew_of(work.samples, workers) as crew:
+        run.surfaces(work.samples, work.folder, work.reporter, pictures, crew)
 
 
 @main.command()
@@ -263,12 +276,14 @@ def report(places: tuple[Path, ...], names: tuple[str, ...], out: Path | None) -
 @images_option
 @codecs_option
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The page to write.")
-def everything(places: tuple[Path, ...], names: tuple[str, ...], out: Path | None) -> None:
+@workers_option
+def everything(places: tuple[Path, ...], names: tuple[str, ...], out: Path | None, workers: int | None) -> None:
     """All of it, unattended; what was measured before is not measured again."""
     work = Work(places)
     chosen, unavailable = work.codecs(names)
-    run.curves(work.samples, chosen, work.folder, work.reporter)
-    run.surfaces(work.samples, work.folder, work.reporter)
+    with crew_of(work.samples, workers) as crew:
+        run.curves(work.samples, chosen, work.folder, work.reporter, crew)
+        run.surfaces(work.samples, work.folder, work.reporter, crew=crew)
     run.agreement(work.samples, work.folder, work.reporter)
     if store.read_study(work.folder, speed.STUDY) is None:
         run_speed(work, speed.MEGAPIXELS, speed.LIMIT_S)

@@ -5,11 +5,12 @@ on the pictures that were held out, with rounded symbols, 8-bit output and avera
 
     python -m hvcodec_benchmarks.compressai_training --minutes 60 --data photos
 
-    OUT/comparison.json        a row for each architecture and level
-    OUT/ARCHITECTURE-LEVEL/    a run of the trainer; the same command again goes on where it stopped
+    benchmarks/results/compressai.json    a row for each architecture, level and learning rate
+    OUT/ARCHITECTURE-LEVEL-RATE/          a run of the trainer; the same command again goes on where it stopped
 
 Our structure starts as it always does, from principal components of some crops; theirs start at random, with
-the optimiser and the learning rate of CompressAI's own example. Finding a start counts apart (`start_seconds`).
+the optimiser of CompressAI's own example and the learning rates that are asked for. Finding a start counts apart
+(`start_seconds`).
 """
 
 from __future__ import annotations
@@ -39,13 +40,13 @@ from hvcodec.train.optimizer import Optimizer
 from hvcodec.train.ranks import joined
 from hvcodec.train.validation import Measured
 
-from . import store
+from . import paths, store
 from .bridge import ARCHITECTURES, NAME, untrained
 from .environment import environment, package_version
 
-FILE = "comparison.json"
+FILE = "compressai.json"
 LEVELS = (24,)
-LEARNING_RATE = 1e-4  # CompressAI's examples/train.py, which also clips gradients at 1
+LEARNING_RATES = (1e-4,)  # CompressAI's examples/train.py, which also clips gradients at 1
 Row = dict[str, Any]
 
 
@@ -141,13 +142,14 @@ def measure(model: nn.Module, batches: Iterable[Tensor], *, bf16: bool) -> Measu
 def compare(
     config: TrainConfig,
     folder: Path,
+    target: Path,
     *,
     architectures: Sequence[str] = (NAME, *ARCHITECTURES),
     levels: Sequence[int] = LEVELS,
-    learning_rate: float = LEARNING_RATE,
+    learning_rates: Sequence[float] = LEARNING_RATES,
     device: str = "auto",
 ) -> dict[str, Any]:
-    """Train every architecture at every level, one after the other, and write the result file.
+    """Train every architecture at every level, theirs at every learning rate, and write the result file.
 
     Raises ConfigError for a configuration, a folder of pictures or a checkpoint that cannot be used.
     """
@@ -156,15 +158,16 @@ def compare(
         "environment": environment(),
         "compressai": package_version("compressai"),
         "config": replace(config, data=replace(config.data, folder="", cache="")).to_dict(),  # no names of folders
-        "learning_rate": learning_rate,
         "threads": torch.get_num_threads(),
         "rows": [],
     }
     config = replace(config, data=replace(config.data, cache=config.data.cache or str(folder / "cache")))
     for level in levels:
         for name in architectures:
-            document["rows"].append(train(name, level, config, folder / f"{name}-{level}", learning_rate, device))
-            store.write(folder / FILE, document)
+            for rate in (config.optimizer.learning_rate,) if name == NAME else learning_rates:
+                place = folder / f"{name}-{level}-{rate:g}"
+                document["rows"].append(train(name, level, config, place, rate, device))
+                store.write(target, document)
     return document
 
 
@@ -189,6 +192,7 @@ def train(name: str, level: int, config: TrainConfig, folder: Path, learning_rat
     measured = [row for row in plots.read_log(trainer.journal.path) if row["kind"] == "validation"][-1]
     return {
         "architecture": name,
+        "learning_rate": learning_rate,
         "level": level,
         "lambda": lambda_of(level),
         "bpp": math.fsum(measured["rates"]),
@@ -208,7 +212,15 @@ def train(name: str, level: int, config: TrainConfig, folder: Path, learning_rat
 @click.option(
     "--architecture", "names", multiple=True, type=click.Choice([NAME, *ARCHITECTURES]), help="By default all."
 )
-@click.option("--learning-rate", default=LEARNING_RATE, show_default=True, help="Of CompressAI's architectures.")
+@click.option(
+    "--learning-rate",
+    "learning_rates",
+    multiple=True,
+    type=click.FloatRange(min=0, min_open=True),
+    default=LEARNING_RATES,
+    show_default=True,
+    help="Of CompressAI's architectures, as often as wanted.",
+)
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/compressai"), show_default=True
 )
@@ -220,7 +232,7 @@ def main(
     recipe: str,
     levels: tuple[int, ...],
     names: tuple[str, ...],
-    learning_rate: float,
+    learning_rates: tuple[float, ...],
     out: Path,
     device: str,
     threads: int | None,
@@ -234,14 +246,17 @@ def main(
         if data is not None:
             config = replace(config, data=replace(config.data, folder=str(data.resolve())))
         chosen = names or (NAME, *ARCHITECTURES)
-        document = compare(config, out, architectures=chosen, levels=levels, learning_rate=learning_rate, device=device)
+        target = paths.results_dir() / FILE
+        document = compare(
+            config, out, target, architectures=chosen, levels=levels, learning_rates=learning_rates, device=device
+        )
     except HVCodecError as err:
         raise click.ClickException(str(err)) from err
-    click.echo(f"{'architecture':<24}{'level':>6}{'bpp':>9}{'PSNR':>8}{'R + lambda D':>14}{'steps':>9}")
+    click.echo(f"{'architecture':<24}{'rate':>8}{'level':>6}{'bpp':>9}{'PSNR':>8}{'R + lambda D':>14}{'steps':>9}")
     for row in document["rows"]:
         told = f"{row['bpp']:>9.4f}{row['psnr']:>8.2f}{row['loss']:>14.4f}{row['steps']:>9}"
-        click.echo(f"{row['architecture']:<24}{row['level']:>6}{told}")
-    click.echo(f"written: {out / FILE}")
+        click.echo(f"{row['architecture']:<24}{row['learning_rate']:>8g}{row['level']:>6}{told}")
+    click.echo(f"written: {target}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.tri import Triangulation
 
 from . import anchors, curves, store
 
@@ -143,11 +145,11 @@ def allocation(results: Path) -> Figure | None:
 
 def _surface(axes: Axes, study: dict[str, Any], metric: str) -> None:
     cells = study["cells"]
-    grid = np.array(study["grid"])
     # Layers can be empty, and a logarithmic axis has no zero; less than this is of no use to anybody.
     coarse, fine = (np.maximum([cell[name] for cell in cells], LEAST_BPP) for name in ("bpp_coarse", "bpp_fine"))
     quality = np.array([cell[metric] for cell in cells])
-    filled = axes.contourf(coarse[grid], fine[grid], quality[grid], levels=14, cmap="viridis")
+    surface = Triangulation(coarse, fine, _triangles(study["grid"]))
+    filled = axes.tricontourf(surface, quality, levels=14, cmap="viridis")
     axes.figure.colorbar(filled, ax=axes, label=AXIS_TITLES[metric])
     ends = np.geomspace(coarse.min(), coarse.max(), 200)
     for total in (0.1, 0.2, 0.4, 0.8, 1.6):
@@ -155,7 +157,7 @@ def _surface(axes: Axes, study: dict[str, Any], metric: str) -> None:
         axes.plot(ends[inside], total - ends[inside], ":", color="black", linewidth=0.8)
     paths = [
         ("best allocations", study["hull"][metric], "black", "-"),
-        ("all ρ equal", study["equal"], "white", "--"),
+        ("all ρ equal", study["equal"], "#8d897f", "--"),
     ]
     for label, indices, colour, style in paths:
         axes.plot(coarse[indices], fine[indices], style, color=colour, linewidth=2, label=label)
@@ -168,6 +170,15 @@ def _surface(axes: Axes, study: dict[str, Any], metric: str) -> None:
     _plain_numbers(axes)
     axes.set_xlabel(f"bits per pixel, strides {', '.join(map(str, study['coarse']))}")
     axes.set_ylabel(f"bits per pixel, strides {', '.join(map(str, study['fine']))}")
+
+
+def _triangles(grid: Sequence[Sequence[int | None]]) -> list[tuple[int, int, int]]:
+    """Two for every four neighbours of the grid; some cells were left out."""
+    triangles = []
+    for row, below in pairwise(grid):
+        for (a, b), (d, c) in zip(pairwise(row), pairwise(below), strict=True):
+            triangles += [corners for corners in ((a, b, c), (a, c, d)) if None not in corners]
+    return triangles
 
 
 def plane(results: Path) -> Figure | None:

@@ -23,10 +23,11 @@ from hvcodec.errors import TruncatedError
 from hvcodec.picture import Picture
 from hvcodec.targets import LARGEST_DB, METRICS
 
-from . import paths, rd
+from . import paths
 from .cache import RowCache, key_of
 from .fingerprint import digest, fixed_picture
 from .pictures import find, spread
+from .rows import MS_SSIM_SIDE, metrics_digest
 
 if TYPE_CHECKING:
     from hvcodec import Codec, Encoded
@@ -66,8 +67,8 @@ def load_crops(place: Path, side: int, most: int) -> list[Picture]:
         pixels = np.asarray(sample.load())
         top, left = (max(length - side, 0) // 2 for length in pixels.shape[:2])
         crop = np.ascontiguousarray(pixels[top : top + side, left : left + side])
-        if min(crop.shape[:2]) < rd.MS_SSIM_SIDE:
-            raise ValueError(f"{sample.name}: a picture needs {rd.MS_SSIM_SIDE} pixels on each side")
+        if min(crop.shape[:2]) < MS_SSIM_SIDE:
+            raise ValueError(f"{sample.name}: a picture needs {MS_SSIM_SIDE} pixels on each side")
         crops.append(image.from_array(crop))
     return crops
 
@@ -110,7 +111,7 @@ class Trials:
         self.masking, self.with_previews, self.workers, self.tick = masking, with_previews, workers, tick
         self.encodes = 0
         self._digests = [digest(repr(p.pixels.shape).encode() + p.pixels.tobytes()) for p in pictures]
-        self._context = (_version(codec), rd.metrics_digest(), *([masking] if masking else []))
+        self._context = (_version(codec), metrics_digest(), *([masking] if masking else []))
 
     def __call__(self, rho: Sequence[int]) -> list[Numbers]:
         """What every picture gave at a rate vector, in their order."""

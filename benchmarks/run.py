@@ -15,6 +15,8 @@ from .codecs import Codec, Entry, Unavailable, catalogue
 from .fingerprint import digest
 from .pictures import Sample, find, set_name, spread
 from .progress import Reporter
+from .rows import RhoCodec
+from .workers import Crew, alone, crew_of
 
 QUICK = ("hvcodec-psnr-e1", "hvcodec-perceptual-e1", "jpeg-420", "webp-m6", "avif-s4", "jxl-e7")
 SURFACE_CODEC = "hvcodec-all-equal-e1"  # takes any rate vector and needs no profile
@@ -28,12 +30,14 @@ def bench(
     *,
     keep: str | Path | None = None,
     reporter: Reporter | None = None,
+    workers: int | None = None,
 ) -> Path:
     """Measure pictures with hvcodec and other codecs and write the report page; returns its path.
 
     `images` are files and folders, `codecs` names of `catalogue()` or their beginnings (`hvcodec`, `avif`);
     by default a quick selection. Measurements are kept in the folder `keep`, by default the user's cache, and
-    what was measured before is not measured again.
+    what was measured before is not measured again. Files are coded side by side by so many `workers`, by default
+    one for each core as far as memory allows.
     Raises FileNotFoundError or ValueError for places without pictures, ValueError for a codec not known,
     ImageError for a picture that cannot be read.
     """
@@ -44,7 +48,8 @@ def bench(
     with paths.kept_in(paths.user_cache() if keep is None else Path(keep)):
         # Loose pictures of one call are a set of their own: results of other pictures must not mix with them.
         folder = paths.results_dir() / set_digest(samples) / set_name(places)
-        curves(samples, chosen, folder, reporter)
+        with crew_of(samples, workers) as crew:
+            curves(samples, chosen, folder, reporter, crew)
         return page(samples, folder, Path(report), chosen, unavailable, reporter)
 
 
@@ -90,26 +95,34 @@ def cache_of(folder: Path, name: str) -> RowCache:
     return RowCache(paths.cache_dir() / folder.name / f"{name}.jsonl")
 
 
-def curves(samples: Sequence[Sample], codecs: Sequence[Codec], folder: Path, reporter: Reporter) -> None:
+def curves(
+    samples: Sequence[Sample], codecs: Sequence[Codec], folder: Path, reporter: Reporter, crew: Crew = alone
+) -> None:
     """Measure the rate-distortion curves of codecs on a set of pictures into a result folder."""
     for codec in codecs:
         with reporter.bar(codec.title, len(samples) * len(codec.settings)) as tick:
-            document = rd.run(codec, samples, folder, cache_of(folder, codec.name), tick)
+            document = rd.run(codec, samples, folder, cache_of(folder, codec.name), tick, crew)
         for failure in document["failures"]:
             reporter.say(f"{codec.title} failed on {failure['picture']}: {failure['error']}")
 
 
-def surfaces(samples: Sequence[Sample], folder: Path, reporter: Reporter, n_pictures: int = SURFACE_PICTURES) -> None:
+def surfaces(
+    samples: Sequence[Sample],
+    folder: Path,
+    reporter: Reporter,
+    n_pictures: int = SURFACE_PICTURES,
+    crew: Crew = alone,
+) -> None:
     """The allocation study and the rate-distortion plane of the default model."""
     entry = catalogue()[SURFACE_CODEC]
     if isinstance(entry, Unavailable):
         reporter.say(f"Allocation: left out, {entry.reason}")
         return
-    if not isinstance(entry, allocation.RhoCodec):
+    if not isinstance(entry, RhoCodec):
         raise TypeError(f"{entry.name} takes no rate vector")
     few = spread(samples, n_pictures)
     with reporter.bar("Allocation", len(few) * len(allocation.RHOS) ** 2) as tick:
-        allocation.run(entry, few, folder, cache_of(folder, allocation.STUDY), tick)
+        allocation.run(entry, few, folder, cache_of(folder, allocation.STUDY), tick, crew=crew)
     rate_distortion_plane.run(folder)
 
 

@@ -19,6 +19,8 @@ from typing import Literal
 import click
 from PIL import Image
 
+from hvcodec.memory import keep_freed_memory
+
 from .codecs import Codec, Unavailable, reference_codecs
 
 Dtype = Literal["float32", "bfloat16"]
@@ -38,6 +40,7 @@ def main(
 ) -> None:
     """Encode or decode SOURCE into TARGET with the codec NAME, and print the seconds that it took."""
     pin(threads)
+    keep_freed_memory()  # as our command does
     Image.MAX_IMAGE_PIXELS = None  # our own pictures, up to 100 megapixels
     codec = codec_named(name, threads, dtype)
     task = encoding(codec, source, target) if work == "encode" else decoding(codec, source, target)

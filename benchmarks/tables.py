@@ -278,6 +278,33 @@ def targeted(results: Path) -> str | None:
     return f"{about}\n\n{markdown(['objective', 'asked', 'validation', 'miss'], rows)}"
 
 
+def compressai_training(results: Path) -> str | None:
+    """Architectures trained for the same time: rate and distortion on held-out pictures."""
+    path = results.parent / "compressai.json"
+    if not path.is_file():
+        return None
+    document = store.read(path)
+    best = min(row["loss"] for row in document["rows"])
+    rows = [
+        [
+            f"`{row['architecture']}`",
+            f"{row['learning_rate']:g}",
+            f"{row['parameters'] / 1e6:.1f} M",
+            f"{row['steps']}",
+            f"{row['bpp']:.3f}",
+            f"{row['psnr']:.2f}",
+            f"{row['loss']:.3f}",
+            f"{100 * (row['loss'] / best - 1):+.0f} %",
+        ]
+        for row in document["rows"]
+    ]
+    minutes, threads = document["config"]["schedule"]["minutes"], document["threads"]
+    level, plural = document["rows"][0]["level"], "s" if threads > 1 else ""
+    told = f"{minutes:g} minutes each on {threads} thread{plural}, ρ {level}."
+    head = ["architecture", "learning rate", "parameters", "steps", "bpp", "PSNR, dB", "R + λ·D", "against the best"]
+    return f"{told}\n\n{markdown(head, rows)}"
+
+
 def response(results: Path) -> str | None:
     """Monotone steps of single groups, and the estimated against the real rate."""
     study = store.read_study(results, "response")
@@ -336,6 +363,7 @@ TABLES: dict[str, Callable[[Path], str | None]] = {
     "response": response,
     "designs": designs,
     "targeted": targeted,
+    "compressai-training": compressai_training,
     "regions": regions,
     "efforts": efforts,
     "profile-gains": profile_gains,

@@ -30,8 +30,11 @@ Row = dict[str, Any]
 RUNS: dict[str, tuple[str, Mapping[str, Any]]] = {
     "distortion": ("distortion_target", {"mse": 2.5e-4, "rho": LEVEL, "speed": 4e-3}),
     "geco": ("geco", {"mse": 2.5e-4, "rho": LEVEL}),
-    "rate": ("rate_target", {"bpp": 0.8, "rho": LEVEL, "speed": 4e-2}),
-    "rate-per-group": ("rate_target", {"bpp": [0.012, 0.04, 0.25, 0.25, 0.2], "rho": LEVEL}),
+    "rate": ("rate_target", {"bpp": 0.8, "rho": LEVEL, "speed": 3e-2, "damping": 1.0}),
+    "rate-per-group": (
+        "rate_target",
+        {"bpp": [0.012, 0.04, 0.25, 0.25, 0.2], "rho": LEVEL, "speed": 3e-2, "damping": 1.0},
+    ),
 }
 
 SMALL_CROPS: Recipe = {

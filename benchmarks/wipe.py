@@ -17,11 +17,12 @@ from PIL import Image
 
 from hvcodec import metrics
 
-from . import paths, rd
+from . import paths
 from .cache import RowCache, key_of
 from .codecs import Codec
 from .equal_bytes import encode_to_size
 from .pictures import Sample, spread
+from .rows import compare, metrics_digest
 
 TARGETS_BPP = (0.2, 0.5)
 MAX_PICTURES = 24
@@ -83,7 +84,7 @@ def _at_equal_bytes(codec: Codec, sample: Sample, image: Image.Image, known: dic
     shown: list[Shown] = []
     for target_bpp in TARGETS_BPP:
         target = round(target_bpp * image.width * image.height / 8)
-        key = key_of(sample.digest, codec.name, codec.version, target, rd.metrics_digest())
+        key = key_of(sample.digest, codec.name, codec.version, target, metrics_digest())
         path = store_folder / f"{key}{codec.suffix}"
         facts = cache.get(key) if path.is_file() else None
         if facts is None:
@@ -92,7 +93,7 @@ def _at_equal_bytes(codec: Codec, sample: Sample, image: Image.Image, known: dic
             path.write_bytes(data)
             bpp = metrics.bpp(len(data), image.width, image.height)
             facts = {"setting": quality, "n_bytes": len(data), "bpp": round(bpp, 4)}
-            facts |= rd.compare(image, codec.decode(data))
+            facts |= compare(image, codec.decode(data))
             cache.put(key, facts)
         data = path.read_bytes()
         native = (MIME[codec.suffix], data) if codec.suffix in MIME else None

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from hvcodec import ConfigError, DesyncError, FormatError, ImageError, ModelError, TargetError
+from hvcodec.memory import keep_freed_memory
 
 from .failures import Reported, UsageFailure, debug_option, sentence, wants_debug
 
@@ -151,6 +152,7 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the hvcodec command."""
+    keep_freed_memory()
     cli(prog_name="hvcodec")
 
 

@@ -23,7 +23,9 @@ function patches(study, metric, frame, shade) {
   const found = [];
   for (let i = 0; i + 1 < grid.length; i++) {
     for (let j = 0; j + 1 < grid[i].length; j++) {
-      const corners = [grid[i][j], grid[i + 1][j], grid[i + 1][j + 1], grid[i][j + 1]].map((index) => study.cells[index]);
+      const indices = [grid[i][j], grid[i + 1][j], grid[i + 1][j + 1], grid[i][j + 1]];
+      if (indices.includes(null)) continue; // left out: too far from what the networks know
+      const corners = indices.map((index) => study.cells[index]);
       const mean = corners.reduce((sum, cell) => sum + qualityOfCell(cell, metric), 0) / 4;
       const path = corners.map((cell) => `${frame.x(drawn(cell.bpp_coarse)).toFixed(1)} ${frame.y(drawn(cell.bpp_fine)).toFixed(1)}`);
       found.push(svg("path", { d: `M${path.join("L")}Z`, fill: shade(mean), stroke: shade(mean), "stroke-width": 0.7 }));

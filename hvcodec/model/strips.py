@@ -21,8 +21,8 @@ from .prior import Follower
 from .rounding import CAUTION, round_cheaply
 from .transform import FINE, Answer, Latent, Steps, Transform
 
-STRIP_PIXELS = 1 << 22
-"""Pixels that one strip holds (halo not counted), about: some 400 MB of features."""
+STRIP_PIXELS = 3 << 20
+"""Pixels that one strip holds (halo not counted), about: some 300 MB of features."""
 
 SYMBOL_MAX = 32767
 

@@ -157,10 +157,12 @@ class Geco(Targeted):
 class RateTarget(Targeted):
     """Minimise lambda(rho) D + m R, where m rises while the rate is above its target and falls below it.
 
-    `bpp` is one number for the rate in all, or a list with one for each group, each with its own m.
+    `bpp` is one number for the rate in all, or a list with one for each group, each with its own m. The loss
+    takes m exp(damping C), C the averaged constraint: networks follow slowly, and m alone would overshoot.
     """
 
     multiplier: Tensor
+    pull: Tensor
 
     def __init__(
         self,
@@ -171,6 +173,7 @@ class RateTarget(Targeted):
         rho: int | None = None,
         speed: float = 1e-2,
         memory: float = 0.95,
+        damping: float = 0.0,
     ) -> None:
         target = torch.tensor(bpp, dtype=torch.float32)
         if target.shape not in {(), (groups,)}:
@@ -178,18 +181,20 @@ class RateTarget(Targeted):
         super().__init__(target, memory)
         level = rho_near_bpp(float(target.sum())) if rho is None else rho
         self.rho = FixedRho(groups, level)
-        self.speed, self.lam = speed, lambda_of(level)
+        self.speed, self.damping, self.lam = speed, damping, lambda_of(level)
         self.register_buffer("multiplier", torch.ones_like(target))
+        self.register_buffer("pull", torch.ones_like(target))  # what the loss takes
 
     def measure(self, distortion: Tensor, rates: Tensor) -> Tensor:
         per_group = rates.mean(dim=0)
         return per_group if self.target.ndim else per_group.sum()
 
     def loss(self, distortion: Tensor, rates: Tensor, rho: Tensor) -> Tensor:
-        return self.lam * distortion.mean() + (self.multiplier * self.measure(distortion, rates)).sum()
+        return self.lam * distortion.mean() + (self.pull * self.measure(distortion, rates)).sum()
 
     def ascend(self, excess: Tensor, mean_excess: Tensor) -> None:
         self.multiplier.mul_(torch.exp(self.speed * mean_excess)).clamp_(1e-6, 1e6)
+        self.pull.copy_(self.multiplier * torch.exp(self.damping * mean_excess))
 
     def report(self) -> dict[str, Tensor]:
         return {"multiplier": self.multiplier.clone(), "excess": self.excess(self.running())}

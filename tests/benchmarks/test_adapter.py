@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hvcodec_benchmarks import adapter, rd
-from hvcodec_benchmarks.allocation import RhoCodec
+from hvcodec_benchmarks import adapter, rows
 from hvcodec_benchmarks.codecs import Codec, Unavailable, catalogue
 from hvcodec_benchmarks.pictures import Sample
+from hvcodec_benchmarks.rows import RhoCodec
 
 
 @pytest.mark.usefixtures("tiny_model")
@@ -16,8 +16,7 @@ def test_the_shipped_profile_is_a_codec_with_layers(samples: list[Sample], tmp_p
     entry = catalogue()["hvcodec-psnr-e1"]
     assert isinstance(entry, Codec)
     assert isinstance(entry, RhoCodec)
-    image = samples[0].load()
-    row = rd.measure(entry, image, lambda: entry.encode(image, 50), tmp_path)
+    row = rows.measure_in(tmp_path, entry, rows.Job(samples[0], 50))
     assert len(row["rho"]) == entry.n_groups
     assert len(row["layer_bytes"]) == len(row["layer_strides"])
     assert row["layer_strides"] == sorted(row["layer_strides"], reverse=True)

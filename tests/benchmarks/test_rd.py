@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from doubles import BrokenDouble, LayeredDouble
-from hvcodec_benchmarks import rd, store
+from doubles import BrokenDouble, LayeredDouble, reference
+from hvcodec_benchmarks import rd, rows, store, workers
 from hvcodec_benchmarks.cache import RowCache
 from hvcodec_benchmarks.codecs import Unavailable, reference_codecs
 from hvcodec_benchmarks.pictures import Sample, find, set_name, spread
@@ -26,7 +27,7 @@ def test_bits_per_pixel_are_those_of_a_file_that_decodes_again(
     codec = entry
     image = samples[0].load()
     setting = codec.settings[len(codec.settings) // 2]
-    row = rd.measure(codec, image, lambda: codec.encode(image, setting), tmp_path)
+    row = rows.measure_in(tmp_path, codec, rows.Job(samples[0], setting))
 
     (written,) = tmp_path.iterdir()
     assert row["n_bytes"] == written.stat().st_size
@@ -85,13 +86,36 @@ def test_another_version_is_measured_again(samples: list[Sample], tmp_path: Path
     assert newer.encodes == len(samples) * len(newer.settings)
 
 
+def test_workers_measure_what_one_process_does(samples: list[Sample], tmp_path: Path) -> None:
+    codec = reference("jpeg-420")
+    single = rd.run(codec, samples, tmp_path / "a", RowCache(tmp_path / "a.jsonl"))
+    with workers.crew_of(samples, 2) as crew:
+        shared = rd.run(codec, samples, tmp_path / "b", RowCache(tmp_path / "b.jsonl"), crew=crew)
+    for a, b in zip(single["rows"], shared["rows"], strict=True):
+        times = {"encode_cpu_s", "decode_cpu_s"}
+        assert {name: a[name] for name in a.keys() - times} == {name: b[name] for name in b.keys() - times}
+
+
+def test_a_worker_refuses_a_codec_that_is_not_the_one_asked_for(samples: list[Sample], tmp_path: Path) -> None:
+    codec = replace(reference("jpeg-420"), version="another")
+    with workers.crew_of(samples, 2) as crew, pytest.raises(RuntimeError, match="changed"):
+        rd.run(codec, samples, tmp_path, RowCache(tmp_path / "rows.jsonl"), crew=crew)
+
+
+def test_workers_are_as_many_as_memory_allows(samples: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = max(sample.load().width * sample.load().height for sample in samples)
+    monkeypatch.setattr(workers, "PIXELS", 2 * pixels - 1)
+    with workers.crew_of(samples) as crew:
+        assert crew is workers.alone
+
+
 def test_averages_are_means_over_the_pictures_at_equal_setting(samples: list[Sample], tmp_path: Path) -> None:
     document = rd.run(LayeredDouble(), samples, tmp_path, RowCache(tmp_path / "rows.jsonl"))
     for average in document["averages"]:
-        rows = [row for row in document["rows"] if row["setting"] == average["setting"]]
-        assert [row["picture"] for row in rows] == [sample.name for sample in samples]
+        same = [row for row in document["rows"] if row["setting"] == average["setting"]]
+        assert [row["picture"] for row in same] == [sample.name for sample in samples]
         for name in ("bpp", "psnr_db", "ms_ssim", "ssimulacra2"):
-            assert average[name] == pytest.approx(sum(row[name] for row in rows) / len(rows), abs=1e-5)
+            assert average[name] == pytest.approx(sum(row[name] for row in same) / len(same), abs=1e-5)
         # The layers make up the file but for what stands before them.
         assert math.fsum(average["layer_bpp"]) == pytest.approx(average["bpp"], rel=0.02)
 
@@ -107,7 +131,7 @@ def test_a_failure_is_written_down_and_leaves_no_average(samples: list[Sample], 
 
 def test_metrics_that_a_picture_is_too_small_for_are_none() -> None:
     tiny = Image.new("RGB", (20, 12), "teal")
-    found = rd.compare(tiny, tiny)
+    found = rows.compare(tiny, tiny)
     assert found["psnr_db"] is None  # infinite
     assert found["ms_ssim"] is None
     assert found["ssimulacra2"] == 100

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from doubles import LayeredDouble
-from hvcodec_benchmarks import bench, codecs, commands, paths, run
+from hvcodec_benchmarks import bench, codecs, commands, paths, run, workers
 from hvcodec_benchmarks.codecs import Entry, Unavailable, reference_codecs
 from hvcodec_benchmarks.pictures import Sample
 
@@ -26,6 +26,7 @@ def double(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LayeredDouble:
         monkeypatch.setattr(module, "catalogue", catalogue)
     monkeypatch.setattr(paths, "results_dir", lambda: tmp_path / "results")
     monkeypatch.setattr(paths, "user_cache", lambda: tmp_path / "user")
+    monkeypatch.setattr(workers, "PIXELS", 1)  # in this process: others would not know the double
     return codec
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from calling import Hvcodec, names
-from hvcodec_benchmarks import codecs, paths, rd
+from hvcodec_benchmarks import codecs, paths, rows, workers
 from PIL import Image
 
 from hvcodec import catalog, image
@@ -21,19 +21,20 @@ def ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.setattr(paths, "user_cache", lambda: tmp_path / "elsewhere" / "user")
     monkeypatch.setattr(paths, "PACKAGE", tmp_path / "elsewhere" / "package")
+    monkeypatch.setattr(workers, "PIXELS", 1)  # in this process, where the tests look
 
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The name of the codec of every measurement that is made."""
     made: list[str] = []
-    measure = rd.measure
+    measure = workers.measure
 
-    def counted(codec: codecs.Codec, *args: object) -> rd.Row:
+    def counted(codec: codecs.Codec, job: rows.Job) -> rows.Row | rows.Failure:
         made.append(codec.name)
-        return measure(codec, *args)
+        return measure(codec, job)
 
-    monkeypatch.setattr(rd, "measure", counted)
+    monkeypatch.setattr(workers, "measure", counted)
     return made
 
 

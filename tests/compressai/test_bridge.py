@@ -177,20 +177,22 @@ def test_likelihoods_are_not_rounded_to_bfloat16() -> None:
 
 
 def test_a_short_comparison_is_written_and_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    document = compressai_training.compare(configuration(2), tmp_path, device="cpu")
-    assert json.loads((tmp_path / compressai_training.FILE).read_text("utf-8")) == document
+    document = compressai_training.compare(configuration(2), tmp_path, tmp_path / "found.json", device="cpu")
+    assert json.loads((tmp_path / "found.json").read_text("utf-8")) == document
     assert [row["architecture"] for row in document["rows"]] == ["hvcodec", *ARCHITECTURES]
     for row in document["rows"]:
         assert row["steps"] == 2
         assert row["loss"] == pytest.approx(row["bpp"] + row["lambda"] * row["mse"], rel=1e-4)
         assert row["psnr"] == pytest.approx(-10 * math.log10(row["mse"]), abs=1e-3)
-    again = compressai_training.compare(configuration(3), tmp_path, architectures=ARCHITECTURES[:1], device="cpu")
+    again = compressai_training.compare(
+        configuration(3), tmp_path, tmp_path / "again.json", architectures=ARCHITECTURES[:1], device="cpu"
+    )
     assert [row["steps"] for row in again["rows"]] == [3]
     # What was trained is a checkpoint of CompressAI's own.
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     image.write(picture(256, 192), pictures / "one.png")
-    trained = tmp_path / f"{ARCHITECTURES[0]}-24" / "model.pth.tar"
+    trained = tmp_path / f"{ARCHITECTURES[0]}-24-0.0001" / "model.pth.tar"
     capsys.readouterr()
     bridge.main(["checkpoint", str(pictures), "-a", ARCHITECTURES[0], "-p", str(trained)])
     assert json.loads(capsys.readouterr().out)["results"]["bpp"][0] > 0

@@ -189,10 +189,11 @@ def test_a_total_rate_is_met_at_the_least_distortion(noise: float) -> None:
     assert float(reached.sum()) == pytest.approx(float(waterfill(level).sum()), rel=0.05)
 
 
-def test_a_rate_for_each_layer_is_met() -> None:
+@pytest.mark.parametrize("damped", [{}, {"damping": 1.0, "speed": 0.03}])
+def test_a_rate_for_each_layer_is_met(damped: dict[str, float]) -> None:
     targets = [0.5, 2.0, 1.0, 0.25, 1.5]
     source = Source()
-    objective = build("rate_target", {"bpp": targets, "rho": 40}, groups=5)
+    objective = build("rate_target", {"bpp": targets, "rho": 40, **damped}, groups=5)
     train(objective, source, 1500)
     torch.testing.assert_close(source.rates().detach(), torch.tensor(targets), rtol=0.03, atol=0)
     # Reverse water-filling turned round: each multiplier is the slope 2 ln2 lambda D_g at its target.

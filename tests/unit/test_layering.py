@@ -32,7 +32,7 @@ DOORS = {
     "torch": ("hvcodec.codec", "hvcodec.model.", "hvcodec.train.", "hvcodec_cli.", "hvcodec_benchmarks."),
 }
 # Modules that start quickly: whatever they import of ours, at any depth, needs the standard library only.
-LIGHT = ("catalog", "container", "errors", "files", "info", "rate")
+LIGHT = ("catalog", "container", "errors", "files", "info", "memory", "rate")
 # Of ours, the command line sees what users of the library see, and where files and models are.
 SEEN_BY_CLI = {
     "hvcodec",
@@ -41,6 +41,7 @@ SEEN_BY_CLI = {
     "hvcodec.container",
     "hvcodec.files",
     "hvcodec.image",
+    "hvcodec.memory",
 } | {
     "hvcodec.profile_search",
     "hvcodec.profiles",
