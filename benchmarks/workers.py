@@ -89,7 +89,10 @@ def _pixels(sample: Sample) -> int:
 def _begin() -> None:
     import torch
 
+    from hvcodec.memory import keep_freed_memory
+
     torch.set_num_threads(1)
+    keep_freed_memory()
 
 
 @lru_cache(maxsize=1)

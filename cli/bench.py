@@ -58,9 +58,23 @@ def _read_names(_: click.Context, __: click.Parameter, values: tuple[str, ...]) 
     metavar="DIR",
     help="The folder that keeps what is measured.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Pictures coded side by side.  [default: one for each core, as memory allows]",
+)
 @click.option("--force", is_flag=True, help="Replace a file at OUT.html that is no such page.")
 @reporting
-def bench(images: Sequence[Path], names: list[str], page: Path, out: Path, force: bool, report: Reporter) -> None:
+def bench(
+    images: Sequence[Path],
+    names: list[str],
+    page: Path,
+    out: Path,
+    workers: int | None,
+    force: bool,
+    report: Reporter,
+) -> None:
     """Measure hvcodec against other codecs.
 
     IMAGES are pictures, or folders of them. Every codec writes real files at several qualities; the page shows
@@ -80,7 +94,7 @@ def bench(images: Sequence[Path], names: list[str], page: Path, out: Path, force
         report.say(f"{entry.title}: left out, {entry.reason}")
     if not chosen:
         raise UsageFailure("none of these codecs can run here: name others with --codecs")
-    run.bench(images, names, page, keep=out, reporter=report)
+    run.bench(images, names, page, keep=out, reporter=report, workers=workers)
     report.result(
         {
             "report": str(page),
