@@ -10,12 +10,13 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from hvcodec import metrics
+from hvcodec import files, metrics
 
 from . import paths
 from .cache import RowCache, key_of
@@ -38,16 +39,20 @@ class Shown:
     """One picture as one codec shows it: a file for the browser, or pixels that have to become one."""
 
     facts: dict[str, Any]
-    image: Image.Image
+    key: str  # of the pixels
+    pixels: Callable[[], Image.Image]  # decoded only if the page does not hold them yet
     native: tuple[str, bytes] | None = None  # MIME type and file
 
     def file(self, quality: int) -> tuple[str, bytes]:
         """MIME type and bytes for the page."""
         if self.native is not None:
             return self.native
-        target = io.BytesIO()
-        self.image.save(target, "WEBP", quality=quality, method=4)
-        return "image/webp", target.getvalue()
+        path = _store() / f"{self.key}-{quality}.webp"
+        if not path.is_file():
+            target = io.BytesIO()
+            self.pixels().save(target, "WEBP", quality=quality, method=4)
+            files.write_whole(path, target.getvalue())
+        return "image/webp", path.read_bytes()
 
 
 def collect(
@@ -57,16 +62,22 @@ def collect(
 
     `folder` holds the rate-distortion results, whose rows give the search for equal bytes its first guess.
     """
+    _store().mkdir(parents=True, exist_ok=True)
     gallery: list[tuple[dict[str, Any], list[Shown]]] = []
     for sample in spread(samples, MAX_PICTURES):
         image = sample.load()
-        shown = [_original(image)]
+        shown = [_original(sample, image)]
         for codec in codecs:
             shown += _at_equal_bytes(codec, sample, image, _known_sizes(folder, codec, sample))
             tick()
-        gallery.append((_picture(sample, image), [_cropped(one) for one in shown]))
+        gallery.append((_picture(sample, image), [_cropped(one, image.size) for one in shown]))
     quality = _quality_that_fits([one for _, shown in gallery for one in shown])
     return [{**picture, "shown": [_embedded(one, quality) for one in shown]} for picture, shown in gallery]
+
+
+def _store() -> Path:
+    """Where files and what browsers show of them are kept, so that a second page takes seconds."""
+    return paths.cache_dir() / "wipe"
 
 
 def _known_sizes(folder: Path, codec: Codec, sample: Sample) -> dict[float, int]:
@@ -78,18 +89,16 @@ def _known_sizes(folder: Path, codec: Codec, sample: Sample) -> dict[float, int]
 
 
 def _at_equal_bytes(codec: Codec, sample: Sample, image: Image.Image, known: dict[float, int]) -> list[Shown]:
-    """The codec's picture at each target rate; files are kept, so that a second run only decodes."""
-    store_folder = paths.cache_dir() / "wipe"
-    cache = RowCache(store_folder / f"{codec.name}.jsonl")
+    """The codec's picture at each target rate."""
+    cache = RowCache(_store() / f"{codec.name}.jsonl")
     shown: list[Shown] = []
     for target_bpp in TARGETS_BPP:
         target = round(target_bpp * image.width * image.height / 8)
         key = key_of(sample.digest, codec.name, codec.version, target, metrics_digest())
-        path = store_folder / f"{key}{codec.suffix}"
+        path = _store() / f"{key}{codec.suffix}"
         facts = cache.get(key) if path.is_file() else None
         if facts is None:
             quality, data = encode_to_size(codec, image, target, known)
-            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
             bpp = metrics.bpp(len(data), image.width, image.height)
             facts = {"setting": quality, "n_bytes": len(data), "bpp": round(bpp, 4)}
@@ -98,21 +107,21 @@ def _at_equal_bytes(codec: Codec, sample: Sample, image: Image.Image, known: dic
         data = path.read_bytes()
         native = (MIME[codec.suffix], data) if codec.suffix in MIME else None
         named = {"codec": codec.name, "title": codec.title, "target_bpp": target_bpp, **facts}
-        shown.append(Shown(named, codec.decode(data), native))
+        shown.append(Shown(named, key, partial(codec.decode, data), native))
     return shown
 
 
-def _original(image: Image.Image) -> Shown:
-    return Shown({"codec": "original", "title": "Original", "target_bpp": None}, image)
+def _original(sample: Sample, image: Image.Image) -> Shown:
+    named = {"codec": "original", "title": "Original", "target_bpp": None}
+    return Shown(named, sample.digest, lambda: image)
 
 
-def _cropped(one: Shown) -> Shown:
+def _cropped(one: Shown, size: tuple[int, int]) -> Shown:
     """The middle of a large picture; a moderate one whole."""
-    width, height = one.image.size
-    if _is_moderate(width, height):
+    if _is_moderate(*size):
         return one
-    crop = _crop_box(width, height)
-    return replace(one, image=one.image.crop(crop), native=None)
+    box = _crop_box(*size)
+    return replace(one, key=key_of(one.key, box), pixels=lambda: one.pixels().crop(box), native=None)
 
 
 def _is_moderate(width: int, height: int) -> bool:
