@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from hvcodec import metrics
 
 from . import anchors, curves, store
 from .curves import Curve
@@ -14,6 +18,7 @@ REFERENCES = {
 }
 RATES_BPP = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0)
 GAIN_RATES_BPP = (0.2, 1.0)
+EFFORT_METRICS = {"psnr": "psnr_db", "perceptual": "ssimulacra2", "preview": "psnr_db"}
 METRIC_TITLES = {"psnr_db": "PSNR", "ms_ssim_db": "MS-SSIM", "ssimulacra2": "SSIMULACRA2"}
 
 
@@ -241,6 +246,30 @@ def efforts(results: Path) -> str | None:
     return f"{study['summary'][0]['pictures']} pictures.\n\n{markdown(head, rows)}"
 
 
+def effort_curves(results: Path) -> str | None:
+    """What effort 5 saves along each profile, in its own metric, from the rate-distortion rows of all pictures."""
+    rows = []
+    for profile, metric in EFFORT_METRICS.items():
+        paths = [results / f"hvcodec-{profile}-e{effort}.json" for effort in (1, 5)]
+        if not all(path.is_file() for path in paths):
+            continue
+        plain, refined = map(store.read, paths)
+        rates = [
+            metrics.bd_rate(*_of_picture(plain, picture, metric), *_of_picture(refined, picture, metric))
+            for picture in refined["set"]
+        ]
+        seconds = [row["encode_cpu_s"] for row in refined["rows"]]
+        cells = [f"{fmean(rates):+.1f} %", f"{max(rates):+.1f} %", f"{median(seconds):.0f} s"]
+        rows.append([f"`{profile}`", METRIC_TITLES[metric], str(len(rates)), *cells])
+    head = ["profile", "metric", "pictures", "BD-rate of effort 5, mean", "worst picture", "encode, one thread"]
+    return markdown(head, rows) if rows else None
+
+
+def _of_picture(document: dict[str, Any], picture: str, metric: str) -> tuple[list[float], list[float]]:
+    rows = [row for row in document["rows"] if row["picture"] == picture]
+    return [row["bpp"] for row in rows], [row[metric] for row in rows]
+
+
 def regions(results: Path) -> str | None:
     """A region of interest at equal bytes."""
     study = store.read_study(results, "regions")
@@ -366,5 +395,6 @@ TABLES: dict[str, Callable[[Path], str | None]] = {
     "compressai-training": compressai_training,
     "regions": regions,
     "efforts": efforts,
+    "effort-curves": effort_curves,
     "profile-gains": profile_gains,
 }
