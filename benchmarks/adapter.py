@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from .codecs import Unavailable
-from .environment import package_version
+from .environment import one_thread, package_version
 from .fingerprint import digest, fixed_picture
 
 if TYPE_CHECKING:
@@ -53,13 +53,10 @@ class HvcodecCodec:
     @cached_property
     def version(self) -> str:
         """Release, and what it makes of a small fixed picture: the digest of two files and their pixels."""
-        import torch
-
-        picture, threads = fixed_picture(128), torch.get_num_threads()
-        torch.set_num_threads(1)  # as the workers, who must find the same
-        files = [self.encode(picture, setting) for setting in (self.settings[2], self.settings[-3])]
-        shown = b"".join(self.decode(data).tobytes() for data in files)
-        torch.set_num_threads(threads)
+        picture = fixed_picture(128)
+        with one_thread():  # as every row is measured
+            files = [self.encode(picture, setting) for setting in (self.settings[2], self.settings[-3])]
+            shown = b"".join(self.decode(data).tobytes() for data in files)
         return f"hvcodec {package_version('hvcodec')} {self.dtype} {digest(b''.join(files) + shown)}"
 
     def encode(self, image: Image.Image, quality: float) -> bytes:

@@ -38,9 +38,7 @@ def run(
     crew: Crew = alone,
 ) -> dict[str, Any]:
     """Measure the grid of allocations (cached rows are not measured again) and write the study."""
-    levels = [[(coarse, fine) for fine in rhos] for coarse in rhos]
-    near = [pair for row in levels for pair in row if abs(pair[0] - pair[1]) <= REACH]
-    vectors = {pair: allocate(*pair, codec.n_groups) for pair in near}
+    vectors = {pair: allocate(*pair, codec.n_groups) for pair in near(rhos)}
     jobs = [Job(sample, vector) for sample in samples for vector in vectors.values()]
     rows: list[Row] = []
     found = measure_all(codec, jobs, cache, tick, crew)
@@ -48,10 +46,15 @@ def run(
         if isinstance(row := found[job], Failure):
             raise RuntimeError(f"{codec.title} failed on {job.sample.name}: {row.error}")
         rows.append({"picture": job.sample.name, **row})
-    document = {**study(rows, vectors, levels), "profiles": profiles(folder, samples), "rows": rows}
+    document = {**study(rows, vectors, rhos), "profiles": profiles(folder, samples), "rows": rows}
     document = {"study": STUDY, "codec": codec.name, "version": codec.version, **document}
     store.write(store.study_path(folder, STUDY), document)
     return document
+
+
+def near(rhos: Sequence[int]) -> list[tuple[int, int]]:
+    """The pairs (coarse, fine) that are measured."""
+    return [(coarse, fine) for coarse in rhos for fine in rhos if abs(coarse - fine) <= REACH]
 
 
 def allocate(coarse: int, fine: int, n_groups: int) -> tuple[int, ...]:
@@ -63,7 +66,7 @@ def allocate(coarse: int, fine: int, n_groups: int) -> tuple[int, ...]:
 def study(
     rows: Sequence[Row],
     vectors: Mapping[tuple[int, int], Sequence[int]],
-    levels: Sequence[Sequence[tuple[int, int]]],
+    rhos: Sequence[int],
 ) -> dict[str, Any]:
     """Cells, their grid, the all-equal diagonal and the hulls, from the rows of all pictures."""
     cells = [cell_of([row for row in rows if tuple(row["rho"]) == tuple(vector)]) for vector in vectors.values()]
@@ -74,7 +77,7 @@ def study(
         "pictures": sorted({row["picture"] for row in rows}),
         "coarse": [stride for stride in strides if stride >= FINEST_COARSE_STRIDE],
         "fine": [stride for stride in strides if stride < FINEST_COARSE_STRIDE],
-        "grid": [[index.get(pair) for pair in row] for row in levels],
+        "grid": [[index.get((coarse, fine)) for fine in rhos] for coarse in rhos],
         "equal": [i for (coarse, fine), i in index.items() if coarse == fine],
         "hull": {metric: hull(cells, metric) for metric in ("psnr_db", "ms_ssim_db", "ssimulacra2")},
         "cells": cells,

@@ -36,10 +36,6 @@ class RowCache:
         """The measurement of this key, or None if it was never made."""
         return self._rows.get(key)
 
-    def __getitem__(self, key: str) -> dict[str, Any]:
-        """The measurement of this key; KeyError if it was never made."""
-        return self._rows[key]
-
     def row(self, key: str, measure: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
         """The measurement of this key, made of the arguments and kept if it never was."""
         known = self.get(key)

@@ -167,7 +167,7 @@ def compare(
             for rate in (config.optimizer.learning_rate,) if name == NAME else learning_rates:
                 place = folder / f"{name}-{level}-{rate:g}"
                 document["rows"].append(train(name, level, config, place, rate, device))
-                store.write(target, document)
+    store.write(target, document)  # a finished table, not the first row of another
     return document
 
 

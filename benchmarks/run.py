@@ -30,14 +30,14 @@ def bench(
     *,
     keep: str | Path | None = None,
     reporter: Reporter | None = None,
-    workers: int | None = None,
+    workers: int | None = 1,
 ) -> Path:
     """Measure pictures with hvcodec and other codecs and write the report page; returns its path.
 
     `images` are files and folders, `codecs` names of `catalogue()` or their beginnings (`hvcodec`, `avif`);
     by default a quick selection. Measurements are kept in the folder `keep`, by default the user's cache, and
-    what was measured before is not measured again. Files are coded side by side by so many `workers`, by default
-    one for each core as far as memory allows.
+    what was measured before is not measured again. Files are coded side by side by so many `workers`: None is one
+    for each core as far as memory allows, and needs the `if __name__ == "__main__"` of multiprocessing.
     Raises FileNotFoundError or ValueError for places without pictures, ValueError for a codec not known,
     ImageError for a picture that cannot be read.
     """
@@ -121,7 +121,7 @@ def surfaces(
     if not isinstance(entry, RhoCodec):
         raise TypeError(f"{entry.name} takes no rate vector")
     few = spread(samples, n_pictures)
-    with reporter.bar("Allocation", len(few) * len(allocation.RHOS) ** 2) as tick:
+    with reporter.bar("Allocation", len(few) * len(allocation.near(allocation.RHOS))) as tick:
         allocation.run(entry, few, folder, cache_of(folder, allocation.STUDY), tick, crew=crew)
     rate_distortion_plane.run(folder)
 

@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from . import speed_cuda, store
-from .environment import environment
+from .environment import cores, environment
 from .pictures import Sample
 
 STUDY = "speed"
@@ -108,8 +108,7 @@ def mosaic(samples: Sequence[Sample], shape: tuple[int, int]) -> Image.Image:
 
 def too_few_cores(variant: Variant) -> str | None:
     """Why a variant cannot be measured: threads that share a core say nothing."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return None if variant.threads <= cores else f"needs {variant.threads} cores, {cores} may be used"
+    return None if variant.threads <= cores() else f"needs {variant.threads} cores, {cores()} may be used"
 
 
 def too_long(rows: Sequence[Row], variant: Variant, megapixels: float, limit_s: float) -> str | None:
@@ -125,7 +124,7 @@ def too_long(rows: Sequence[Row], variant: Variant, megapixels: float, limit_s: 
 
 
 def measure(variant: Variant, source: Path, repeats: int) -> Row:
-    """Times and memory of one variant on one picture: two cold processes, then two that repeat."""
+    """Times and memory of one variant on one picture: two cold processes, then two that repeat short work."""
     coded, shown = source.with_suffix(".coded"), source.with_suffix(".shown")
     encode_cold_s, first_encode = start(variant, "encode", source, coded)
     decode_cold_s, first_decode = start(variant, "decode", coded, shown)

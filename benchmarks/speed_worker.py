@@ -40,7 +40,6 @@ def main(
 ) -> None:
     """Encode or decode SOURCE into TARGET with the codec NAME, and print the seconds that it took."""
     pin(threads)
-    keep_freed_memory()  # as our command does
     Image.MAX_IMAGE_PIXELS = None  # our own pictures, up to 100 megapixels
     codec = codec_named(name, threads, dtype)
     task = encoding(codec, source, target) if work == "encode" else decoding(codec, source, target)
@@ -81,6 +80,7 @@ def codec_named(name: str, threads: int, dtype: Dtype) -> Codec:
         from .adapter import EqualRho
 
         torch.set_num_threads(threads)
+        keep_freed_memory()  # as our command does
         return EqualRho(dtype=dtype)
     entry = next((entry for entry in reference_codecs() if entry.name == name), None)
     if entry is None or isinstance(entry, Unavailable):

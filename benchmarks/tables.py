@@ -297,14 +297,15 @@ def targeted(results: Path) -> str | None:
     rows = [
         [
             f"`{row['objective']}`",
+            f"{row['minutes']:g}",
             ", ".join(f"{value:g}" for value in row["asked"]),
             ", ".join(f"{value:g}" for value in row["reached"]),
             ", ".join(f"{miss:+.1f} %" for miss in row["miss_percent"]),
         ]
         for row in study["rows"]
     ]
-    about = f"{study['minutes']:g} minutes each, from the default model; error of pixels in 0..1, or bits per pixel."
-    return f"{about}\n\n{markdown(['objective', 'asked', 'validation', 'miss'], rows)}"
+    about = "From the default model; error of pixels in 0..1, or bits per pixel."
+    return f"{about}\n\n{markdown(['objective', 'minutes', 'asked', 'validation', 'miss'], rows)}"
 
 
 def compressai_training(results: Path) -> str | None:
@@ -313,24 +314,26 @@ def compressai_training(results: Path) -> str | None:
     if not path.is_file():
         return None
     document = store.read(path)
-    best = min(row["loss"] for row in document["rows"])
+    best: dict[int, float] = {}
+    for row in document["rows"]:
+        best[row["level"]] = min(row["loss"], best.get(row["level"], row["loss"]))
     rows = [
         [
             f"`{row['architecture']}`",
+            str(row["level"]),
             f"{row['learning_rate']:g}",
             f"{row['parameters'] / 1e6:.1f} M",
             f"{row['steps']}",
             f"{row['bpp']:.3f}",
             f"{row['psnr']:.2f}",
             f"{row['loss']:.3f}",
-            f"{100 * (row['loss'] / best - 1):+.0f} %",
+            f"{100 * (row['loss'] / best[row['level']] - 1):+.0f} %",
         ]
         for row in document["rows"]
     ]
     minutes, threads = document["config"]["schedule"]["minutes"], document["threads"]
-    level, plural = document["rows"][0]["level"], "s" if threads > 1 else ""
-    told = f"{minutes:g} minutes each on {threads} thread{plural}, ρ {level}."
-    head = ["architecture", "learning rate", "parameters", "steps", "bpp", "PSNR, dB", "R + λ·D", "against the best"]
+    told = f"{minutes:g} minutes each on {threads} thread{'s' if threads > 1 else ''}."
+    head = ["architecture", "ρ", "learning rate", "parameters", "steps", "bpp", "PSNR, dB", "R + λ·D", "above best"]
     return f"{told}\n\n{markdown(head, rows)}"
 
 

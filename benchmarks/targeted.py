@@ -56,15 +56,19 @@ def run(
     tick: Callable[[], None] = lambda: None,
     more: Recipe | None = None,
 ) -> Row:
-    """Train to each target (finished runs are not repeated) and write the table; `more` changes all recipes."""
-    rows: list[Row] = []
+    """Train to each target (finished runs are not repeated) and write the table; `more` changes all recipes.
+
+    Rows of runs that are not named stay as they are.
+    """
+    known = {row["run"]: row for row in store.read(target)["rows"]} if target.is_file() else {}
     for name in names:
         place = folder / name
         config = recipe(name, folder / "cache", minutes, start, more or {})
         train_once(config, place, minutes=minutes, data=data, device=device)
-        rows.append(judge(name, place))
+        known[name] = {**judge(name, place), "minutes": minutes, "device": device}
         tick()
-        document = {"minutes": minutes, "device": device, "environment": environment(), "rows": rows}
+        rows = [known[each] for each in RUNS if each in known]
+        document = {"environment": environment(), "rows": rows}
         store.write(target, document)
     return document
 

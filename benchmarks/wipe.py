@@ -10,7 +10,7 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def collect(
     gallery: list[tuple[dict[str, Any], list[Shown]]] = []
     for sample in spread(samples, MAX_PICTURES):
         image = sample.load()
-        shown = [_original(sample, image)]
+        shown = [_original(sample)]
         for codec in codecs:
             shown += _at_equal_bytes(codec, sample, image, _known_sizes(folder, codec, sample))
             tick()
@@ -90,20 +90,20 @@ def _known_sizes(folder: Path, codec: Codec, sample: Sample) -> dict[float, int]
 
 def _at_equal_bytes(codec: Codec, sample: Sample, image: Image.Image, known: dict[float, int]) -> list[Shown]:
     """The codec's picture at each target rate."""
-    cache = RowCache(_store() / f"{codec.name}.jsonl")
+    rows = RowCache(_store() / f"{codec.name}.jsonl")
     shown: list[Shown] = []
     for target_bpp in TARGETS_BPP:
         target = round(target_bpp * image.width * image.height / 8)
         key = key_of(sample.digest, codec.name, codec.version, target, metrics_digest())
         path = _store() / f"{key}{codec.suffix}"
-        facts = cache.get(key) if path.is_file() else None
+        facts = rows.get(key) if path.is_file() else None
         if facts is None:
             quality, data = encode_to_size(codec, image, target, known)
             path.write_bytes(data)
             bpp = metrics.bpp(len(data), image.width, image.height)
             facts = {"setting": quality, "n_bytes": len(data), "bpp": round(bpp, 4)}
             facts |= compare(image, codec.decode(data))
-            cache.put(key, facts)
+            rows.put(key, facts)
         data = path.read_bytes()
         native = (MIME[codec.suffix], data) if codec.suffix in MIME else None
         named = {"codec": codec.name, "title": codec.title, "target_bpp": target_bpp, **facts}
@@ -111,17 +111,17 @@ def _at_equal_bytes(codec: Codec, sample: Sample, image: Image.Image, known: dic
     return shown
 
 
-def _original(sample: Sample, image: Image.Image) -> Shown:
+def _original(sample: Sample) -> Shown:
     named = {"codec": "original", "title": "Original", "target_bpp": None}
-    return Shown(named, sample.digest, lambda: image)
+    return Shown(named, sample.digest, sample.load)
 
 
 def _cropped(one: Shown, size: tuple[int, int]) -> Shown:
     """The middle of a large picture; a moderate one whole."""
     if _is_moderate(*size):
-        return one
+        return replace(one, pixels=cache(one.pixels))
     box = _crop_box(*size)
-    return replace(one, key=key_of(one.key, box), pixels=lambda: one.pixels().crop(box), native=None)
+    return replace(one, key=key_of(one.key, box), pixels=cache(lambda: one.pixels().crop(box)), native=None)
 
 
 def _is_moderate(width: int, height: int) -> bool:

@@ -5,9 +5,9 @@ A worker builds its codec anew, by its name.
 
 from __future__ import annotations
 
-import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import lru_cache
@@ -15,13 +15,18 @@ from multiprocessing import get_context
 
 from PIL import Image
 
+from hvcodec import HVCodecError
+
 from .cache import RowCache, key_of
 from .codecs import Codec, Unavailable, catalogue
+from .environment import cores, memory_bytes, one_thread
 from .pictures import Sample
 from .rows import Failure, Job, Row, measure, metrics_digest
 
-PIXELS = 48_000_000
-"""Pixels that are worked on at once, at most: the metrics need some 250 bytes for each of them."""
+PROCESS_BYTES, PIXEL_BYTES = 500_000_000, 300
+"""What a worker needs before it has a picture, and the metrics for each of its pixels."""
+
+MOST = 60  # Windows waits for no more processes than that
 
 Measured = tuple[Job, Row | Failure]
 Crew = Callable[[Codec, Sequence[Job]], Iterator[Measured]]
@@ -29,9 +34,10 @@ Crew = Callable[[Codec, Sequence[Job]], Iterator[Measured]]
 
 
 def alone(codec: Codec, jobs: Sequence[Job]) -> Iterator[Measured]:
-    """In this process, with whatever threads it has."""
-    for job in jobs:
-        yield job, measure(codec, job)
+    """In this process."""
+    with one_thread():
+        for job in jobs:
+            yield job, measure(codec, job)
 
 
 def measure_all(
@@ -63,12 +69,14 @@ def crew_of(samples: Sequence[Sample], n_workers: int | None = None) -> Iterator
     with ProcessPoolExecutor(n_workers, get_context("spawn"), _begin) as pool:  # processes start when needed
 
         def together(codec: Codec, jobs: Sequence[Job]) -> Iterator[Measured]:
-            futures = {pool.submit(_measure_by_name, codec.name, codec.version, job): job for job in jobs}
+            futures: dict[Future[Row | Failure], Job] = {}
             try:
+                for job in jobs:
+                    futures[pool.submit(_measure_by_name, codec.name, codec.version, job)] = job
                 for done in as_completed(futures):
                     yield futures[done], done.result()
             except BrokenProcessPool as error:
-                raise RuntimeError("a worker was killed, perhaps for want of memory: try --workers 1") from error
+                raise HVCodecError("a worker ended, perhaps for want of memory: try with one worker") from error
             finally:
                 for future in futures:
                     future.cancel()
@@ -77,8 +85,9 @@ def crew_of(samples: Sequence[Sample], n_workers: int | None = None) -> Iterator
 
 
 def _most(samples: Sequence[Sample]) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, PIXELS // max(_pixels(sample) for sample in samples)))
+    each = PROCESS_BYTES + PIXEL_BYTES * max(_pixels(sample) for sample in samples)
+    memory = memory_bytes()
+    return max(1, min(cores(), MOST, 1 if memory is None else memory * 2 // 3 // each))
 
 
 def _pixels(sample: Sample) -> int:
@@ -93,13 +102,14 @@ def _begin() -> None:
 
     torch.set_num_threads(1)
     keep_freed_memory()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker at once and silently
 
 
 @lru_cache(maxsize=1)
 def _codec(name: str, version: str) -> Codec:
     codec = catalogue()[name]
     if isinstance(codec, Unavailable) or codec.version != version:
-        raise RuntimeError(f"{codec.title} changed while it was measured: start again")
+        raise HVCodecError(f"{codec.title} changed while it was measured: start again")
     return codec
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from hvcodec_benchmarks.codecs import Unavailable, reference_codecs
 from hvcodec_benchmarks.pictures import Sample, find, set_name, spread
 from PIL import Image
 
-from hvcodec import metrics
+from hvcodec import HVCodecError, metrics
 
 
 @pytest.mark.parametrize("entry", reference_codecs(), ids=lambda entry: entry.name)
@@ -98,15 +99,27 @@ def test_workers_measure_what_one_process_does(samples: list[Sample], tmp_path: 
 
 def test_a_worker_refuses_a_codec_that_is_not_the_one_asked_for(samples: list[Sample], tmp_path: Path) -> None:
     codec = replace(reference("jpeg-420"), version="another")
-    with workers.crew_of(samples, 2) as crew, pytest.raises(RuntimeError, match="changed"):
+    with workers.crew_of(samples, 2) as crew, pytest.raises(HVCodecError, match="changed"):
         rd.run(codec, samples, tmp_path, RowCache(tmp_path / "rows.jsonl"), crew=crew)
 
 
 def test_workers_are_as_many_as_memory_allows(samples: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels = max(sample.load().width * sample.load().height for sample in samples)
-    monkeypatch.setattr(workers, "PIXELS", 2 * pixels - 1)
-    with workers.crew_of(samples) as crew:
-        assert crew is workers.alone
+    monkeypatch.setattr(workers, "cores", lambda: 8)
+    for memory, expected in ((None, 1), (0, 1), (5 * workers.PROCESS_BYTES, 3), (10**12, 8)):
+        monkeypatch.setattr(workers, "memory_bytes", lambda memory=memory: memory)
+        assert workers._most(samples) == expected
+
+
+def test_a_worker_that_is_killed_is_an_error_that_says_so(samples: list[Sample], tmp_path: Path) -> None:
+    codec = reference("jpeg-420")
+    jobs = [rows.Job(samples[0], setting) for setting in codec.settings]
+
+    def kill(job: object) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    with workers.crew_of(samples, 2) as crew, pytest.raises(HVCodecError, match="a worker ended"):
+        list(map(kill, crew(codec, jobs)))
 
 
 def test_averages_are_means_over_the_pictures_at_equal_setting(samples: list[Sample], tmp_path: Path) -> None:

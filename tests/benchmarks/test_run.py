@@ -26,7 +26,7 @@ def double(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LayeredDouble:
         monkeypatch.setattr(module, "catalogue", catalogue)
     monkeypatch.setattr(paths, "results_dir", lambda: tmp_path / "results")
     monkeypatch.setattr(paths, "user_cache", lambda: tmp_path / "user")
-    monkeypatch.setattr(workers, "PIXELS", 1)  # in this process: others would not know the double
+    monkeypatch.setattr(workers, "MOST", 1)  # in this process: others would not know the double
     return codec
 
 

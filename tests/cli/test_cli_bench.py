@@ -21,7 +21,7 @@ def ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.setattr(paths, "user_cache", lambda: tmp_path / "elsewhere" / "user")
     monkeypatch.setattr(paths, "PACKAGE", tmp_path / "elsewhere" / "package")
-    monkeypatch.setattr(workers, "PIXELS", 1)  # in this process, where the tests look
+    monkeypatch.setattr(workers, "MOST", 1)  # in this process, where the tests look
 
 
 @pytest.fixture

@@ -201,6 +201,17 @@ def test_a_rate_for_each_layer_is_met(damped: dict[str, float]) -> None:
     torch.testing.assert_close(objective.report()["multiplier"], slopes, rtol=0.05, atol=0)
 
 
+def test_damping_answers_the_present_excess() -> None:
+    objective = build("rate_target", {"bpp": 0.5, "rho": 32, "speed": 0.1, "damping": 3.0}, groups=5)
+    plain = build("rate_target", {"bpp": 0.5, "rho": 32, "speed": 0.1}, groups=5)
+    distortion, rates, rho = torch.tensor([0.001]), torch.full((1, 5), 0.12), torch.full((1, 5), 32)  # a fifth above
+    for one in (objective, plain):
+        one.update(distortion, rates)
+    pull, m = (one.loss(torch.zeros(1), rates, rho) / rates.sum() for one in (objective, plain))
+    assert float(m) == pytest.approx(math.exp(0.1 * 0.2), rel=1e-4)
+    assert float(pull) == pytest.approx(math.exp((0.1 + 3.0) * 0.2), rel=1e-4)
+
+
 def test_calibration_meets_the_target_where_it_is_validated() -> None:
     # Validation pictures are a quarter harder than training crops: aim lower by as much.
     source = Source()
