@@ -34,6 +34,7 @@ SHOWN_ANCHORS = {
     "ms_ssim_db": ("measured/vvenc-slow-420-10b", "published/bmshj2018-hyperprior-msssim"),
     "ssimulacra2": ("measured/vvenc-slow-420-10b", "measured/avif-s4-default"),
 }
+HIDDEN = ("hvcodec-preview-e1", "hvcodec-preview-e5", "hvcodec-all-equal-e1")  # a figure can hold only so many
 SHOWN_OWN = ("avif-s4-psnr", "jxl-e7", "webp-m6", "jpeg-420", "jpeg2000", "heic")
 LEAST_BPP = 0.01
 AXIS_TITLES = {"psnr_db": "PSNR, dB", "ms_ssim_db": "MS-SSIM, dB", "ssimulacra2": "SSIMULACRA2"}
@@ -51,7 +52,7 @@ def rate_distortion(metric: str) -> Callable[[Path], Figure | None]:
 
     def draw(results: Path) -> Figure | None:
         own = curves.of_set(results)
-        chosen = [c for c in own if c.group == "hvcodec" or c.name in SHOWN_OWN]
+        chosen = [c for c in own if (c.group == "hvcodec" and c.name not in HIDDEN) or c.name in SHOWN_OWN]
         chosen += [c for c in anchors.for_set(results.name) if c.name in SHOWN_ANCHORS[metric]]
         chosen = [curve for curve in chosen if metric in curve.quality]
         if not chosen:

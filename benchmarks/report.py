@@ -29,6 +29,7 @@ SCRIPTS = (
     "about.js",
     "main.js",
 )
+SHOWN_LATER = ("hvcodec-preview-e1", "hvcodec-preview-e5", "hvcodec-perceptual-e5")
 SHOWN_FIRST = ("jpeg-420", "webp-m6", "avif-s4-psnr", "jxl-e7", "published/vtm-18.0")
 REFERENCES = ("published/vtm-18.0", "avif-s4-psnr", "avif-s4", "webp-m6")
 WIPE = ("hvcodec-psnr", "hvcodec-perceptual", "jpeg-420", "webp-m6", "avif-s4", "jxl-e7")
@@ -101,7 +102,7 @@ def _curve(line: curves.Curve) -> dict[str, Any]:
         "title": line.title,
         "group": line.group,
         "source": line.source,
-        "shown": line.group == "hvcodec" or line.name in SHOWN_FIRST,
+        "shown": (line.group == "hvcodec" and line.name not in SHOWN_LATER) or line.name in SHOWN_FIRST,
         "bpp": [round(value, 5) for value in line.bpp],
         "quality": {metric: [round(value, 4) for value in line.quality[metric]] for metric in line.quality},
     }
