@@ -22,7 +22,7 @@ from .designs import Recipe, configuration, train_once
 from .environment import environment
 
 FILE = "targeted.json"
-VALIDATIONS = 6
+VALIDATIONS = 12
 LEVEL = 32
 Row = dict[str, Any]
 
