@@ -157,12 +157,13 @@ def _surface(axes: Axes, study: dict[str, Any], metric: str) -> None:
         inside = (total - ends >= fine.min()) & (total - ends <= fine.max())
         axes.plot(ends[inside], total - ends[inside], ":", color="black", linewidth=0.8)
     paths = [
-        ("best allocations", study["hull"][metric], "black", "-"),
+        ("best allocations", study["hull"][metric], "black", "o"),
         ("all ρ equal", study["equal"], "#8d897f", "--"),
     ]
     for label, indices, colour, style in paths:
-        axes.plot(coarse[indices], fine[indices], style, color=colour, linewidth=2, label=label)
-    for profile, colour in zip(study["profiles"], WARM * 9, strict=False):
+        axes.plot(coarse[indices], fine[indices], style, color=colour, linewidth=2, markersize=5, label=label)
+    plain = [profile for profile in study["profiles"] if profile["codec"].endswith("-e1")]
+    for profile, colour in zip(plain, WARM * 9, strict=False):
         x, y = (
             np.maximum([point[name] for point in profile["points"]], LEAST_BPP) for name in ("bpp_coarse", "bpp_fine")
         )
