@@ -18,7 +18,7 @@ from hvcodec.train.objectives import build
 @pytest.mark.parametrize("name", targeted.RUNS)
 def test_every_run_is_a_recipe(name: str, tmp_path: Path) -> None:
     config = targeted.recipe(name, tmp_path / "cache", 6.0, "default", {})
-    assert config.run.start == "default" and config.run.validate_seconds == 60
+    assert config.run.start == "default" and config.run.validate_seconds == 60 * 6 / targeted.VALIDATIONS
     build(config.objective.name, config.objective.params, groups=5)
 
 
