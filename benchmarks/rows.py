@@ -10,6 +10,7 @@ import math
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -103,6 +104,7 @@ def compare(original: Image.Image, decoded: Image.Image) -> dict[str, float | No
     }
 
 
+@cache
 def metrics_digest() -> str:
     """Names the metrics by what they say of one fixed pair: rows that were judged otherwise do not count."""
     original = fixed_picture()
