@@ -5,6 +5,10 @@ on the true objective, D + sum_g R_g / lambda_g with the distortion that the mod
 rounding that the encoder uses. Symbols are always those of the ordinary closed loop, so a nudge can make a file
 better or worse but never wrong, and the decoder knows nothing of it.
 
+The descent goes from coarse to fine, an equal part of the steps for each stride group. Its nudges and those of finer
+groups move; coarser ones stay as they are. The picture is divided into cells, as large as a position of the group: each
+keeps its own best nudges and its own step, because what helps here may hurt there.
+
 Two gradients are not the plain ones. Rounding passes on only a part of its gradient. And the rate of a symbol is flat
 almost everywhere, so its slope is the difference between the two integers around its latent (SURROGATES).
 """
@@ -23,7 +27,7 @@ from torch import Tensor
 
 from . import Model
 from .blocks import straight_through
-from .config import ALIGN, lambda_of
+from .config import lambda_of
 from .importance import GRID, PixelRows, at_positions, weighed
 from .likelihood import logistic_bits
 from .perceptual import SQUARE, error_map
@@ -55,8 +59,8 @@ SHRINK = 0.7
 STUCK, AGAIN = 0.2, 0.6
 """A cell whose step has shrunk to less than this part of the first one goes on with that part of it."""
 
-CELL = ALIGN
-"""Each square of so many pixels keeps its own best nudges and its own step: what helps here may hurt there."""
+MOVING = 0.4
+"""In each step so many of the cells move, chosen at random: what one does is not put down to its neighbours."""
 
 TILE, HALO = 768, 64
 """Pixels of a side that are refined at once, and how many around them are refined with them and then left."""
@@ -127,7 +131,7 @@ def refine(
     places = [(down, across) for down in _tiles(height) for across in _tiles(width)]
     for number, (down, across) in enumerate(places):
         crop = pixels(down.read.start, down.read.stop)[..., across.read]
-        descent = _Descent(task.within(down.read, across.read), crop)
+        descent = _Descent(task.within(down.read, across.read), crop, iterations)
         is_wanted = True
         for i in range(iterations + 1):
             is_wanted = go_on((number + i / (iterations + 1)) / len(places))
@@ -145,7 +149,7 @@ def refine(
 class _Descent:
     """The nudges of one tile, and the best that they have been in each cell of each picture."""
 
-    def __init__(self, task: Task, pixels: Tensor) -> None:
+    def __init__(self, task: Task, pixels: Tensor, iterations: int) -> None:
         self.task, self.pixels, rho = task, pixels, task.rho
         transform, groups = task.model.transform, len(task.model.config.stages)
         with torch.no_grad():
@@ -154,38 +158,53 @@ class _Descent:
             self.features = [e.float() for e in reversed(up)]
         prices = [[1 / lambda_of(float(level)) for level in row] for row in rho.tolist()]
         self.price = torch.tensor(prices, device=rho.device)  # of a bit, in squared error
-        self.nudges = [torch.zeros_like(e) for e in self.features]
-        self.best = self.nudges
-        cells = (len(pixels), 1, pixels.shape[-2] // CELL, pixels.shape[-1] // CELL)
-        self.lowest = torch.full(cells, math.inf, device=pixels.device)  # cost of a cell and its surroundings
+        self.chosen = [torch.zeros_like(e) for e in self.features]
+        self.cost = torch.full((len(pixels),), math.inf, device=pixels.device)
         self.first_size = STEP_FOR_THE_EYE if task.distortion else STEP
+        self.random = torch.Generator().manual_seed(0)  # the same file each time
+        self.iterations, self.steps = iterations, 0
+        self._begin(0)
+
+    def _begin(self, group: int) -> None:
+        """Go on from the best with the cells of a stride group."""
+        self.group, self.nudges, self.best = group, self.chosen, self.chosen
+        stride = self.task.model.config.stages[group].stride
+        cells = (len(self.pixels), 1, self.pixels.shape[-2] // stride, self.pixels.shape[-1] // stride)
+        self.lowest = torch.full(cells, math.inf, device=self.pixels.device)  # cost of a cell and its surroundings
         self.size = torch.full_like(self.lowest, self.first_size)
-        self.in_vain = torch.zeros_like(self.lowest)  # steps since the lowest cost
-        self.steps = 0
-        self.chosen, self.cost = self.nudges, torch.full((len(pixels),), math.inf, device=pixels.device)
+        self.in_vain = torch.zeros_like(self.lowest)  # moves since the lowest cost
+        self.moves = torch.ones_like(self.lowest, dtype=torch.bool)
 
     def step(self) -> None:
         """Judge the nudges as they are, and move them."""
+        group = self.steps * len(self.nudges) // (self.iterations + 1)
+        if group != self.group:
+            self.finish()
+            self._begin(group)
         response, rate_weight = self._surrogate()
         self.steps += 1
-        leaves = [nudge.detach().requires_grad_() for nudge in self.nudges]
+        leaves = [nudge.detach() for nudge in self.nudges]
+        moving = [leaf.requires_grad_() for leaf in leaves[self.group :]]
         loop = self._loop(leaves, response)
-        gradients = torch.autograd.grad(loop.distortion + rate_weight * loop.slopes, leaves)
+        gradients = torch.autograd.grad(loop.distortion + rate_weight * loop.slopes, moving)
         self._remember(self.nudges, loop.cost)
         # What a cell sends around changes its neighbours, so it answers for them too.
         around = F.avg_pool2d(F.pad(loop.cost, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
         is_better = around < self.lowest
         self.lowest = torch.where(is_better, around, self.lowest)
-        self.best = _where(is_better, self.nudges, self.best)
+        self.best = self._where(is_better, self.nudges, self.best)
         # Rounding makes the cost a rough thing: a step that helped at first is too large near a minimum.
-        self.in_vain = torch.where(is_better, 0.0, self.in_vain + 1)
+        self.in_vain = torch.where(is_better, 0.0, self.in_vain + self.moves)
         is_lost = self.in_vain >= PATIENCE
         self.in_vain = torch.where(is_lost, 0.0, self.in_vain)
         self.size = torch.where(is_lost, self.size * SHRINK, self.size)
         # The squared error of three samples to a pixel has curvature 2/3 in an orthonormal ladder.
         step = 1.5 / response * self.size
-        moved = [nudge - _spread(step, nudge) * grad for nudge, grad in zip(self.nudges, gradients, strict=True)]
-        self.nudges = _where(is_lost, self.best, moved)
+        coarser, finer = self.nudges[: self.group], self.nudges[self.group :]
+        moved = [nudge - _spread(step, nudge) * grad for nudge, grad in zip(finer, gradients, strict=True)]
+        chance = torch.rand(self.lowest.shape[1:], generator=self.random).to(self.lowest)
+        self.moves = (chance < (MOVING if self.group else 1.0)) & ~is_lost
+        self.nudges = self._where(self.moves, [*coarser, *moved], self.best)
         is_stuck = self.size < STUCK * self.first_size
         self.size = torch.where(is_stuck, AGAIN * self.first_size, self.size)
 
@@ -203,21 +222,23 @@ class _Descent:
         total = cost.sum(dim=(1, 2, 3))
         is_better = total < self.cost
         self.cost = torch.where(is_better, total, self.cost)
-        self.chosen = _where(is_better[:, None, None, None], nudges, self.chosen)
+        chosen = is_better[:, None, None, None]
+        self.chosen = [torch.where(chosen, x, y) for x, y in zip(nudges, self.chosen, strict=True)]
+
+    def _where(self, chosen: Tensor, a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
+        """The nudges in a in those cells that are chosen, those in b elsewhere and of groups that do not move."""
+        first = self.group
+        picked = [torch.where(_spread(chosen.float(), x) > 0, x, y) for x, y in zip(a[first:], b[first:], strict=True)]
+        return [*b[:first], *picked]
 
     def _loop(self, nudges: list[Tensor], response: float = 1.0) -> _Loop:
         nudged = [e + nudge for e, nudge in zip(self.features, nudges, strict=True)]
-        return _Loop(self.task, self.pixels, nudged, self.embedding, self.price, response)
+        return _Loop(self.task, self.pixels, nudged, self.embedding, self.price, self.lowest, response)
 
 
 def _spread(cells: Tensor, like: Tensor) -> Tensor:
     """A number of each cell, at all positions of a plane."""
     return F.interpolate(cells, size=like.shape[-2:], mode="nearest")
-
-
-def _where(chosen: Tensor, a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
-    """The nudges in a in those cells (or pictures) that are chosen, those in b elsewhere."""
-    return [torch.where(_spread(chosen.float(), x) > 0, x, y) for x, y in zip(a, b, strict=True)]
 
 
 class _Loop:
@@ -230,12 +251,13 @@ class _Loop:
         features: list[Tensor],
         embedding: Tensor,
         price: Tensor,
+        cells: Tensor,
         response: float,
     ) -> None:
         self._task, self._features, self._price, self._response = task, features, price, response
         rho, transform, groups = task.rho, task.model.transform, len(task.model.config.stages)
         self._follower = Follower(task.model.prior, rho)
-        self.cost = rho.new_zeros((len(rho), 1, pixels.shape[-2] // CELL, pixels.shape[-1] // CELL))  # of each cell
+        self.cost = torch.zeros_like(cells)  # of each cell
         self.slopes = rho.new_zeros(())  # a number whose gradient is that of what the symbols cost
         h = transform.begin(len(rho), *features[0].shape[-2:])
         h = transform.top_down(h, rho, embedding, range(groups), self._answer)
@@ -263,6 +285,6 @@ class _Loop:
 
 
 def _in_cells(plane: Tensor, cells: Tensor) -> Tensor:
-    """Sums of a plane (N, 1, rows, columns) over the positions of each cell."""
-    rows, columns = plane.shape[-2] // cells.shape[-2], plane.shape[-1] // cells.shape[-1]
-    return F.avg_pool2d(plane, (rows, columns)) * (rows * columns)
+    """Sums of a plane (N, 1, rows, columns) over the positions of each cell; cells share a larger position evenly."""
+    means = F.interpolate(plane, size=cells.shape[-2:], mode="area")
+    return means * (plane[0].numel() / cells[0].numel())

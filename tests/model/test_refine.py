@@ -61,41 +61,64 @@ def test_a_model_for_the_eye_is_refined_for_the_eye(tiny_codec: Codec, tmp_path:
     assert cost_to_the_eye(eye, 4) < cost_to_the_eye(tiny_codec, 4)
 
 
+STEPS = 14
+GROUPS = 5
+
+
+def descent_of(codec: Codec, shown: Picture) -> refine._Descent:
+    pixels = rows_of(codec, shown)(0, shown.height)
+    return refine._Descent(refine.Task(codec.model, torch.full((1, GROUPS), float(LEVEL))), pixels, STEPS)
+
+
 def test_the_best_is_kept_and_never_worse_than_the_start(tiny_codec: Codec) -> None:
     shown = picture(192, 128, seed=4)
-    rho = torch.full((1, 5), float(LEVEL))
-    pixels = rows_of(tiny_codec, shown)(0, 128)
-    descent = refine._Descent(refine.Task(tiny_codec.model, rho), pixels)
-    costs, cells = [], []
-    for _ in range(8):
+    descent = descent_of(tiny_codec, shown)
+    costs: list[float] = []
+    cells: dict[int, list[torch.Tensor]] = {}
+    for _ in range(STEPS + 1):
         descent.step()
         costs.append(float(descent.cost))
-        cells.append(descent.lowest)
-    assert all((after <= before).all() for before, after in itertools.pairwise(cells))
+        cells.setdefault(descent.group, []).append(descent.lowest)
+    assert list(cells) == list(range(GROUPS))
+    assert all((b <= a).all() for of_group in cells.values() for a, b in itertools.pairwise(of_group))
     assert costs == sorted(costs, reverse=True)
     assert costs[-1] < costs[0]
     chosen = descent.finish()
     assert float(descent.cost) <= costs[-1]
-    again = refine._Descent(refine.Task(tiny_codec.model, rho), pixels)
+    again = descent_of(tiny_codec, shown)
     again.nudges = chosen
     again.step()
     assert float(again.cost) == pytest.approx(float(descent.cost), rel=1e-5)
 
 
-def test_each_cell_has_its_own_best(tiny_codec: Codec) -> None:
-    far = refine.CELL * 6
-    shown = picture(far, refine.CELL, seed=6)
-    pixels = rows_of(tiny_codec, shown)(0, refine.CELL)
-    descent = refine._Descent(refine.Task(tiny_codec.model, torch.full((1, 5), float(LEVEL))), pixels)
+@pytest.mark.parametrize(("group", "cell"), [(0, 64), (3, 8)])
+def test_each_cell_decides_for_itself(tiny_codec: Codec, group: int, cell: int) -> None:
+    descent = descent_of(tiny_codec, picture(384, 64, seed=6))
+    while descent.group < group or descent.steps == 0:
+        descent.step()
+    assert descent.lowest.shape == (1, 1, 64 // cell, 384 // cell)
+    before = descent.best[-1]
+    descent.nudges = [nudge + 0.5 for nudge in descent.best]
+    descent.lowest = torch.full_like(descent.lowest, math.inf)
+    descent.lowest[..., -1] = 0.0  # cannot be better than that
     descent.step()
-    first = descent.best
-    spoilt = [nudge.clone() for nudge in descent.nudges]
-    spoilt[-1][..., -1] += 0.5  # the last column of the finest features: worse there, better at the other end
-    descent.nudges = spoilt
-    descent.step()
-    better = descent.best[-1] != first[-1]
-    assert not better[..., -refine.CELL // 4 :].any()
-    assert better[..., : refine.CELL // 4].any()
+    is_changed = descent.best[-1] != before
+    last = cell // 4  # positions at the finest stride
+    assert is_changed[..., :-last].all()
+    assert not is_changed[..., -last:].any()
+
+
+def test_coarse_groups_rest_while_finer_ones_move(tiny_codec: Codec) -> None:
+    descent = descent_of(tiny_codec, picture(192, 128, seed=4))
+    moved: dict[int, list[bool]] = {}
+    for _ in range(STEPS + 1):
+        descent.step()
+        moved[descent.group] = [
+            not torch.equal(now, best) for now, best in zip(descent.nudges, descent.chosen, strict=True)
+        ]
+    for group, of_group in moved.items():
+        assert not any(of_group[:group])
+        assert all(of_group[group:])
 
 
 def stopping_after(count: int) -> tuple[Callable[[float], bool], list[float]]:
