@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from copy import copy
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -156,8 +157,6 @@ class _Descent:
             self.embedding = transform.embedding(rho)
             up = transform.bottom_up(transform.from_pixels(pixels), self.embedding, range(groups - 1, -1, -1))
             self.features = [e.float() for e in reversed(up)]
-        prices = [[1 / lambda_of(float(level)) for level in row] for row in rho.tolist()]
-        self.price = torch.tensor(prices, device=rho.device)  # of a bit, in squared error
         self.chosen = [torch.zeros_like(e) for e in self.features]
         self.cost = torch.full((len(pixels),), math.inf, device=pixels.device)
         self.first_size = STEP_FOR_THE_EYE if task.distortion else STEP
@@ -174,6 +173,9 @@ class _Descent:
         self.size = torch.full_like(self.lowest, self.first_size)
         self.in_vain = torch.zeros_like(self.lowest)  # moves since the lowest cost
         self.moves = torch.ones_like(self.lowest, dtype=torch.bool)
+        self.coarse = _Loop(self.task, self.pixels, self.features, self.embedding, self.lowest)
+        with torch.no_grad():
+            self.coarse.climb(self.nudges, range(group))
 
     def step(self) -> None:
         """Judge the nudges as they are, and move them."""
@@ -232,8 +234,10 @@ class _Descent:
         return [*b[:first], *picked]
 
     def _loop(self, nudges: list[Tensor], response: float = 1.0) -> _Loop:
-        nudged = [e + nudge for e, nudge in zip(self.features, nudges, strict=True)]
-        return _Loop(self.task, self.pixels, nudged, self.embedding, self.price, self.lowest, response)
+        loop = self.coarse.copy()
+        loop.climb(nudges, range(self.group, len(nudges)), response)
+        loop.finish()
+        return loop
 
 
 def _spread(cells: Tensor, like: Tensor) -> Tensor:
@@ -244,44 +248,51 @@ def _spread(cells: Tensor, like: Tensor) -> Tensor:
 class _Loop:
     """One closed loop over all layers: the error of the decoder's picture, what the symbols cost, and its slope."""
 
-    def __init__(
-        self,
-        task: Task,
-        pixels: Tensor,
-        features: list[Tensor],
-        embedding: Tensor,
-        price: Tensor,
-        cells: Tensor,
-        response: float,
-    ) -> None:
-        self._task, self._features, self._price, self._response = task, features, price, response
-        rho, transform, groups = task.rho, task.model.transform, len(task.model.config.stages)
+    def __init__(self, task: Task, pixels: Tensor, features: list[Tensor], embedding: Tensor, cells: Tensor) -> None:
+        self._task, self._pixels, self._features, self._embedding = task, pixels, features, embedding
+        rho = task.rho
+        prices = [[1 / lambda_of(float(level)) for level in row] for row in rho.tolist()]
+        self._price = torch.tensor(prices, device=rho.device)  # of a bit, in squared error
         self._follower = Follower(task.model.prior, rho)
+        self._h = task.model.transform.begin(len(rho), *features[0].shape[-2:])
         self.cost = torch.zeros_like(cells)  # of each cell
         self.slopes = rho.new_zeros(())  # a number whose gradient is that of what the symbols cost
-        h = transform.begin(len(rho), *features[0].shape[-2:])
-        h = transform.top_down(h, rho, embedding, range(groups), self._answer)
-        error = task.error(pixels, transform.to_pixels(h))
+
+    def copy(self) -> _Loop:
+        """A loop that goes on from here: what coarse groups give is the same for many steps."""
+        other = copy(self)
+        other._follower, other.cost = self._follower.within(slice(None)), self.cost.clone()
+        return other
+
+    def climb(self, nudges: list[Tensor], groups: range, response: float = 1.0) -> None:
+        """Code the layers of these groups, with nudged features."""
+        importance, caution = self._task.importance, self._task.caution
+
+        def answer(latent: Latent, steps: Steps, h: Tensor) -> Tensor:
+            x = latent.scaled(self._features[latent.group] + nudges[latent.group] - h, steps)
+            fixed = x.detach()
+            worth, may_drop = steps.worth * at_positions(importance, fixed), importance is not None
+            price = self._price[:, latent.group, None, None, None]
+
+            def choose(t: Tensor) -> Tensor:
+                return round_cheaply(fixed, t, worth, caution, may_drop=may_drop)
+
+            with torch.no_grad():
+                k, t = self._follower.follow(choose, *fixed.shape[-2:])
+                slope = price * torch.sign(fixed) * bits_of_one_more(fixed, t)
+                self.cost += _in_cells(price * logistic_bits(k, t).sum(dim=1, keepdim=True), self.cost)
+            follows = response * x
+            self.slopes = self.slopes + (follows * slope).sum()
+            return straight_through(follows, k)
+
+        transform = self._task.model.transform
+        self._h = transform.top_down(self._h, self._task.rho, self._embedding, groups, answer)
+
+    def finish(self) -> None:
+        """Show the picture, and add its error to the cost."""
+        error = self._task.error(self._pixels, self._task.model.transform.to_pixels(self._h))
         self.distortion = error.sum()
         self.cost += _in_cells(error.detach(), self.cost)
-
-    def _answer(self, latent: Latent, steps: Steps, h: Tensor) -> Tensor:
-        x = latent.scaled(self._features[latent.group] - h, steps)
-        fixed = x.detach()
-        importance, caution = self._task.importance, self._task.caution
-        worth, may_drop = steps.worth * at_positions(importance, fixed), importance is not None
-        price = self._price[:, latent.group, None, None, None]
-
-        def choose(t: Tensor) -> Tensor:
-            return round_cheaply(fixed, t, worth, caution, may_drop=may_drop)
-
-        with torch.no_grad():
-            k, t = self._follower.follow(choose, *fixed.shape[-2:])
-            slope = price * torch.sign(fixed) * bits_of_one_more(fixed, t)
-            self.cost += _in_cells(price * logistic_bits(k, t).sum(dim=1, keepdim=True), self.cost)
-        follows = self._response * x
-        self.slopes = self.slopes + (follows * slope).sum()
-        return straight_through(follows, k)
 
 
 def _in_cells(plane: Tensor, cells: Tensor) -> Tensor:
