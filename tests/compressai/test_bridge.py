@@ -27,7 +27,7 @@ with warnings.catch_warnings():
     pytest.importorskip("compressai.zoo", reason="CompressAI is not installed: make test-compressai")
     from compressai.registry import MODELS
     from compressai.zoo import image_models
-    from hvcodec_benchmarks import bridge, compressai_training
+    from hvcodec_benchmarks import bridge, compressai_training, paths
     from hvcodec_benchmarks.bridge import ARCHITECTURES, HvcodecModel, untrained
 
 TINY = Path(__file__).resolve().parents[1] / "golden" / "models" / "tiny.safetensors"
@@ -200,9 +200,11 @@ def test_a_short_comparison_is_written_and_gone_on_with(tmp_path: Path, capsys: 
 
 def test_the_command(tmp_path: Path) -> None:
     words = ["--minutes", "0.02", "--config", "toy", "--architecture", "hvcodec", "--device", "cpu"]
-    result = CliRunner().invoke(compressai_training.main, [*words, "--out", str(tmp_path)])
+    with paths.kept_in(tmp_path):  # or a tiny run would replace the committed results
+        result = CliRunner().invoke(compressai_training.main, [*words, "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
     assert "R + lambda D" in result.output
+    assert (tmp_path / "results" / compressai_training.FILE).is_file()
     (tmp_path / "empty").mkdir()
     broken = CliRunner().invoke(compressai_training.main, [*words, "--data", str(tmp_path / "empty")])
     assert broken.exit_code == 1
