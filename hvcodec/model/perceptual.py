@@ -9,6 +9,7 @@ samples go on.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -87,9 +88,12 @@ def ssimulacra2_map(pixels: Tensor, shown: Tensor) -> Tensor:
             for norm, is_mean in enumerate((True, False)):
                 used = [i for i, c in enumerate(channels) if weights[c, norm, kind] > _NEGLIGIBLE]
                 if used:
-                    parts = errors[:, used] if is_mean else _parts_of_4_norm(errors[:, used])
-                    factors = linear_x.new_tensor([weights[channels[i], norm, kind] for i in used])
-                    total = total + _in_squares((parts * factors[:, None, None]).sum(dim=1, keepdim=True), scale)
+                    # Plane by plane with plain numbers: a list of them would be uploaded, and the host would wait.
+                    planes = [errors[:, i : i + 1] for i in used]
+                    parts = planes if is_mean else [_parts_of_4_norm(plane) for plane in planes]
+                    factors = [float(weights[channels[i], norm, kind]) for i in used]
+                    weighted = [part * factor for part, factor in zip(parts, factors, strict=True)]
+                    total = total + _in_squares(torch.stack(weighted).sum(dim=0), scale)
     return SSIMULACRA2_SCALE * total
 
 
@@ -148,8 +152,14 @@ def _to_linear(samples: Tensor) -> Tensor:
     return torch.where(samples <= 0.04045, samples / 12.92, curved)
 
 
+@lru_cache(maxsize=4)
+def _opsin(device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # whoever asks first, training may be next
+        return torch.from_numpy(OPSIN).float().to(device)
+
+
 def _to_xyb(linear: Tensor, channels: list[int]) -> Tensor:
-    mixed = torch.einsum("dc,nchw->ndhw", torch.from_numpy(OPSIN).to(linear), linear) + OPSIN_BIAS
+    mixed = torch.einsum("dc,nchw->ndhw", _opsin(linear.device), linear) + OPSIN_BIAS
     long, medium, short = (mixed ** (1 / 3) - OPSIN_BIAS ** (1 / 3)).unbind(dim=1)
     luma = (long + medium) / 2
     planes = ((long - medium) * 7 + 0.42, luma + 0.01, short - luma + 0.55)

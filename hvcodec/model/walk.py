@@ -81,15 +81,15 @@ class _WithoutCudnn:
     def __enter__(self) -> None:
         with self._lock:
             if self._depth == 0:
-                self._flags = torch.backends.cudnn.flags(enabled=False)
-                self._flags.__enter__()
+                # Not cudnn.flags(): that also asks for the precision, and fails where it was set in torch's new way.
+                self._before, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False
             self._depth += 1
 
     def __exit__(self, *exc_info: object) -> None:
         with self._lock:
             self._depth -= 1
             if self._depth == 0:
-                self._flags.__exit__(None, None, None)
+                torch.backends.cudnn.enabled = self._before
 
 
 _without_cudnn = _WithoutCudnn()

@@ -125,6 +125,7 @@ class RunConfig:
     seed: int = 0
     batch: int = 8  # crops of all ranks together
     crop: int = 256
+    compile: bool = False  # fuse the blocks' small operations, with torch.compile
     bf16: bool = True
     checkpoint_seconds: float = 60.0
     validate_seconds: float = 600.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,9 @@ from hvcodec.model.prior import Follower
 from hvcodec.model.rounding import round_cheaply
 from hvcodec.model.transform import Latent, Steps
 
+Bits = Callable[[Tensor, Tensor], Tensor]
+"""Bits of symbols under scale indices: likelihood.logistic_bits, or the same compiled."""
+
 
 class Pass(NamedTuple):
     """What came out; rates are bits per pixel of each stride group, (N, groups)."""
@@ -24,7 +28,13 @@ class Pass(NamedTuple):
 
 
 def forward(
-    model: Model, pixels: Tensor, rho: Tensor, noise: torch.Generator | None = None, *, cheaply: bool = False
+    model: Model,
+    pixels: Tensor,
+    rho: Tensor,
+    noise: torch.Generator | None = None,
+    *,
+    cheaply: bool = False,
+    bits: Bits = logistic_bits,
 ) -> Pass:
     """Code pixels 0..1 (N, 3, H, W) at rate vectors (N, groups); the decoder sees rounded symbols.
 
@@ -60,7 +70,7 @@ def forward(
     h = transform.top_down(h, rate, embedding, range(groups), answer)
 
     def rates(values: list[Tensor], indices: list[Tensor]) -> Tensor:
-        per_layer = [logistic_bits(y, t).sum(dim=(1, 2, 3)) for y, t in zip(values, indices, strict=True)]
+        per_layer = [bits(y, t).sum(dim=(1, 2, 3)) for y, t in zip(values, indices, strict=True)]
         per_group = [
             sum(bits for bits, layer in zip(per_layer, model.config.layers, strict=True) if layer.group == g)
             for g in range(groups)

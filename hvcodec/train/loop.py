@@ -32,6 +32,8 @@ from torch.nn.parallel import DistributedDataParallel
 from hvcodec.errors import ConfigError, ModelError
 from hvcodec.files import write_whole
 from hvcodec.model import Model, ModelConfig, default_config, tiny_config
+from hvcodec.model.blocks import Block
+from hvcodec.model.likelihood import logistic_bits
 from hvcodec.model.rounding import usual_caution
 from hvcodec.model.weights import save_weights
 
@@ -39,7 +41,7 @@ from . import checkpoint, plots, validation
 from .config import TrainConfig, nearest, parse
 from .data import Cache, Crops, pack
 from .draws import generator
-from .forward import forward
+from .forward import Bits, forward
 from .graft import graft
 from .journal import Journal, Show
 from .ladder import start_ladder
@@ -47,11 +49,13 @@ from .objective import Objective, across_ranks
 from .objectives import build
 from .optimizer import Optimizer
 from .ranks import is_first_here, joined, of_the_first, rank_and_world
+from .recorded import Recorded
 from .tables import fit_tables
 
 LADDER_CROPS, TABLE_CROPS = 48, 96
 HOST_BATCH = 8  # crops at a time for the linear start, validation and the tables
 LADDER_STEP, TABLE_STEP = 1_000_000_000, 2_000_000_000  # addresses of their crops, which no run reaches
+COMPILER = "inductor"
 SHARED_VARIABLE = "HVCODEC_SHARED"
 
 clock = time.monotonic
@@ -63,11 +67,19 @@ class Step(nn.Module):
     def __init__(self, model: Model, objective: Objective, noise: torch.Generator, *, settle: bool = False) -> None:
         super().__init__()
         self.model, self.objective, self.noise, self.settle = model, objective, noise, settle
+        self.bits: Bits = logistic_bits
+
+    def compile_parts(self) -> None:
+        """Fuse the many small operations of the blocks and of the rates, which keep a GPU busy with its memory."""
+        for module in self.model.modules():
+            if isinstance(module, Block):
+                module.compile(backend=COMPILER, dynamic=False)  # one kernel for each stride
+        self.bits = torch.compile(logistic_bits, backend=COMPILER, dynamic=True)
 
     def forward(self, pixels: Tensor, rho: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(loss to minimise, the objective's loss, distortion (N,), rates (N, groups))."""
         cheaply = self.settle and usual_caution(self.objective.shares) > 0  # as the encoder will
-        out = forward(self.model, pixels, rho, self.noise, cheaply=cheaply)
+        out = forward(self.model, pixels, rho, self.noise, cheaply=cheaply, bits=self.bits)
         distortion = self.objective.distortion(pixels, out.reconstruction)
         objective = self.objective.loss(distortion, out.noisy_rates, rho)
         # The prior shares no parameter with the objective's loss, so the sum weighs nothing against anything.
@@ -134,8 +146,11 @@ class Trainer:
         if self.world > 1:  # which gives all ranks the weights of the first
             self.wrapped = DistributedDataParallel(self.step_module)
         self.average = copy.deepcopy(model).requires_grad_(False).eval()
+        if run.compile:
+            self.step_module.compile_parts()
         self._averaged = tuple(self.average.parameters()), tuple(model.parameters())
         self.optimizer = Optimizer(self.step_module, config.optimizer, bf16=run.bf16)
+        self._recorded: Recorded | None = None
         self.step, self.seconds = 0, 0.0
         self.journal = Journal(folder / "log.jsonl", mute=self.rank > 0)
         if state is not None:
@@ -209,11 +224,12 @@ class Trainer:
         run = self.config.run
         pixels = next(self.crops).contiguous(memory_format=torch.channels_last)
         rho = self.step_module.objective.rho.at(self.step, len(pixels), self.device, rank=self.rank, world=self.world)
+        if self._recorded is None and self.device.type == "cuda" and self.world == 1:
+            parameters = list(self.step_module.parameters())
+            self._recorded = Recorded(self._passes, parameters, self.step_module.noise, pixels, rho)
         draws = generator(run.seed, f"noise of rank {self.rank}", self.step)
         self.step_module.noise.manual_seed(int(draws.integers(2**63)))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=run.bf16):
-            loss, objective_loss, distortion, rates = self.wrapped(pixels, rho)
-        loss.backward()
+        objective_loss, distortion, rates = (self._recorded or self._passes)(pixels, rho)
         norm = self.optimizer.step(rate_factor)
         self.step_module.objective.update(distortion, rates)
         self.optimizer.average_into(*self._averaged, self.step)
@@ -221,6 +237,13 @@ class Trainer:
             "loss": objective_loss, "mse": distortion.mean(), "rates": rates.mean(dim=0), "norm": norm,
             "skipped": self.optimizer.skipped, **self.step_module.objective.report(),
         }  # fmt: skip
+
+    def _passes(self, pixels: Tensor, rho: Tensor) -> tuple[Tensor, ...]:
+        """Forward and backward: (the objective's loss, distortion (N,), rates (N, groups)), and gradients."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.run.bf16):
+            loss, *outputs = self.wrapped(pixels, rho)
+        loss.backward()
+        return tuple(outputs)
 
     def validate(self) -> None:
         """Measure the averaged weights on pictures never trained on, and log it."""

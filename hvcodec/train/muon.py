@@ -34,19 +34,18 @@ class Muon:
         for i, parameter in enumerate(self.parameters):
             by_shape.setdefault(parameter.shape, []).append(i)
         good = bad == 0
-        for shape, members in by_shape.items():
-            gradients = []
-            for i in members:
-                gradient = self.parameters[i].grad
-                assert gradient is not None
-                gradient = torch.where(good, gradient, 0)
-                moved = self.velocity[i].lerp(gradient, 1 - self.momentum)
-                self.velocity[i].copy_(torch.where(good, moved, self.velocity[i]))
-                gradients.append(gradient.lerp(self.velocity[i], self.momentum).flatten(1))  # Nesterov
-            updates = orthogonal(torch.stack(gradients), self.dtype)
+        for shape, members in by_shape.items():  # all matrices of a shape at once: a GPU is kept waiting by many calls
+            gradient = torch.stack([_gradient(self.parameters[i]) for i in members])
+            gradient = torch.where(good, gradient, 0)
+            velocities = [self.velocity[i] for i in members]
+            before = torch.stack(velocities)
+            velocity = torch.where(good, before.lerp(gradient, 1 - self.momentum), before)
+            torch._foreach_copy_(velocities, list(velocity.unbind()))
+            nesterov = gradient.lerp(velocity, self.momentum)
+            updates = orthogonal(nesterov.flatten(2), self.dtype)
             size = rate * RMS * max(updates.shape[1:]) ** 0.5
-            for i, update in zip(members, updates, strict=True):
-                self.parameters[i].sub_(update.view(shape) * torch.where(good, size, 0.0))
+            updates = updates * torch.where(good, size, 0.0)
+            torch._foreach_sub_([self.parameters[i] for i in members], list(updates.view(-1, *shape).unbind()))
 
     def state_dict(self) -> dict[str, Any]:
         return {"velocity": list(self.velocity)}
@@ -55,6 +54,11 @@ class Muon:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for own, stored in zip(self.velocity, state["velocity"], strict=True):
             own.copy_(stored)
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
 
 
 def orthogonal(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:

@@ -65,6 +65,20 @@ def kernels(onednn: bool) -> Iterator[None]:
         torch.backends.mkldnn.set_flags(before)
 
 
+@contextmanager
+def operands(precision: str) -> Iterator[None]:
+    """Float32 operands rounded to bf16 or tf32, or whole (ieee), everywhere."""
+    # Once this setting was touched, torch refuses to say what the older ones are: so never those.
+    if not hasattr(torch.backends, "fp32_precision"):
+        pytest.skip("this torch has no setting for the precision of float32 operands")
+    before = torch.backends.fp32_precision
+    torch.backends.fp32_precision = precision  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.backends.fp32_precision = before
+
+
 def in_memory_format(codec: Codec, contiguous: bool, patch: pytest.MonkeyPatch) -> Codec:
     """The codec, or a copy whose weights and features are not channels-last."""
     if not contiguous:
@@ -163,15 +177,9 @@ def test_settings_of_the_caller_change_nothing(name: str, tiny_codec: Codec) -> 
 
 @pytest.mark.parametrize("precision", ["bf16", "tf32"])
 def test_operands_of_lower_precision_change_no_symbol(precision: str, tiny_codec: Codec) -> None:
-    if not hasattr(torch.backends, "fp32_precision"):
-        pytest.skip("this torch has no setting for the precision of float32 operands")
     data, expected = vector("rho_mixed")
-    before = torch.backends.fp32_precision
-    try:
-        torch.backends.fp32_precision = precision  # type: ignore[assignment]
+    with operands(precision):
         assert digests(tiny_codec.decode_symbols(container.unpack(data))) == expected
-    finally:
-        torch.backends.fp32_precision = before
 
 
 def test_default_dtype_changes_nothing(tiny_codec: Codec) -> None:
@@ -329,9 +337,7 @@ def test_strips_change_no_symbol_and_no_pixel_by_more_than_one_of_255(
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_cuda_decodes_the_same_symbols(dtype: Any, tf32: bool, tiny_codec: Codec) -> None:
     codec = Codec(MODEL, device="cuda", dtype=dtype)
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = tf32
-    try:
+    with operands("tf32" if tf32 else "ieee"):
         for path in sorted((GOLDEN / "vectors").glob("*.hvc")):
             data, expected = vector(path.stem)
             file = container.unpack(data, partial=True)
@@ -342,8 +348,6 @@ def test_cuda_decodes_the_same_symbols(dtype: Any, tf32: bool, tiny_codec: Codec
             if dtype == "float32" and not tf32:
                 assert np.abs(error).max() <= 1
             assert np.sqrt(np.mean(error**2)) < 1
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 @needs_cuda

@@ -197,6 +197,29 @@ def test_a_run_goes_on_on_another_device(first: str, second: str, pictures: Path
     assert np.mean(losses[20:25]) < 1.5 * np.mean(losses[15:20])
 
 
+def losses_of_three_steps(trainer: Trainer) -> list[float]:
+    return [float(trainer._train_step(1.0)["loss"]) for _ in range(3)]
+
+
+@pytest.mark.filterwarnings("ignore:::torch")
+def test_compiled_parts_compute_the_same(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "COMPILER", "aot_eager")  # all but the C++ compiler, which takes a minute
+    plain, compiled = (Trainer(configuration(pictures, run={"compile": on}), tmp_path, "cpu") for on in (False, True))
+    assert losses_of_three_steps(compiled) == pytest.approx(losses_of_three_steps(plain), rel=1e-4)
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert 0 < graphs < len(list(compiled.step_module.model.modules()))
+
+
+@pytest.mark.device
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_recorded_passes_are_the_passes(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = Trainer(configuration(pictures), tmp_path, "cuda")
+    found = losses_of_three_steps(recorded)
+    assert recorded._recorded is not None
+    monkeypatch.setattr(loop, "Recorded", lambda *arguments: None)
+    assert found == pytest.approx(losses_of_three_steps(Trainer(configuration(pictures), tmp_path, "cuda")), rel=1e-3)
+
+
 @pytest.mark.device
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 @pytest.mark.parametrize("name", OBJECTIVES)
