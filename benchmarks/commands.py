@@ -217,11 +217,23 @@ def draw_sheet(places: tuple[Path, ...], bpp: float, out: Path) -> None:
 @click.option("--threads", multiple=True, type=click.IntRange(min=1), default=training.THREADS)
 @click.option("--steps", default=10, show_default=True, type=click.IntRange(min=1), help="Timed, for each row.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-def measure_training(model: str, batches: tuple[int, ...], threads: tuple[int, ...], steps: int, device: str) -> None:
+@click.option("--compile", "compiled", is_flag=True, help="Fuse small operations first, as run.compile does.")
+def measure_training(
+    model: str, batches: tuple[int, ...], threads: tuple[int, ...], steps: int, device: str, compiled: bool
+) -> None:
     """Crops per second of training, and where the time goes; leave the machine alone meanwhile."""
     target = paths.results_dir() / training.FILE
     with Reporter().bar("Training", len(batches) * len(threads)) as tick:
-        training.run(target, model=model, batches=batches, threads=threads, steps=steps, device=device, tick=tick)
+        training.run(
+            target,
+            model=model,
+            batches=batches,
+            threads=threads,
+            steps=steps,
+            device=device,
+            compiled=compiled,
+            tick=tick,
+        )
 
 
 @main.command("designs")

@@ -95,6 +95,7 @@ def run(
     threads: Sequence[int] = THREADS,
     steps: int = 10,
     device: str = "auto",
+    compiled: bool = False,
     tick: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Measure every batch with every number of threads and write the result file."""
@@ -108,7 +109,7 @@ def run(
             for count in threads:
                 torch.set_num_threads(count)
                 for batch in batches:
-                    trainer, wait = start(Path(scratch), model, crop, batch, device)
+                    trainer, wait = start(Path(scratch), model, crop, batch, device, compiled)
                     rows.append({"batch": batch, "threads": count, **measure(trainer, steps, wait)})
                     kernels = kernels or costliest(trainer, batch)
                     tick()
@@ -121,6 +122,7 @@ def run(
         "crop": crop,
         "bf16": True,
         "device": trainer.device.type,
+        "compiled": compiled,
         "rows": rows,
         "kernels": kernels,
     }
@@ -128,7 +130,9 @@ def run(
     return document
 
 
-def start(folder: Path, model: str, crop: int, batch: int, device: str) -> tuple[Any, Callable[[], None]]:
+def start(
+    folder: Path, model: str, crop: int, batch: int, device: str, compiled: bool
+) -> tuple[Any, Callable[[], None]]:
     """A trainer that has made its first steps, and what waits for its device."""
     import torch
 
@@ -140,7 +144,7 @@ def start(folder: Path, model: str, crop: int, batch: int, device: str) -> tuple
         recipe,
         model={"name": model},
         data=replace(recipe.data, folder=toy.data.folder),
-        run=replace(recipe.run, batch=batch, crop=crop, bf16=True),
+        run=replace(recipe.run, batch=batch, crop=crop, bf16=True, compile=compiled),
     )
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
