@@ -67,7 +67,6 @@ class Parts:
 def watched(trainer: Any, parts: Parts) -> Iterator[None]:
     """Time the parts of a trainer's steps while the context lasts."""
     from hvcodec.model.prior import Follower
-    from hvcodec.train import forward
 
     model = trainer.step_module.model
     calls = [
@@ -75,7 +74,7 @@ def watched(trainer: Any, parts: Parts) -> Iterator[None]:
         ("analysis", model.transform, "bottom_up"),
         ("synthesis", model.transform, "top_down"),
         ("prior", Follower, "follow"),
-        ("rates", forward, "logistic_bits"),
+        ("rates", trainer.step_module, "bits"),
         ("optimizer", trainer.optimizer, "step"),
         ("averaging", trainer.optimizer, "average_into"),
     ]
