@@ -73,6 +73,8 @@ class GuestStep(nn.Module):
 class GuestTrainer(Trainer):
     """Our trainer with a model of CompressAI: its own are the start, the validation and the file at the end."""
 
+    recordable = False  # for all we know
+
     def __init__(
         self,
         model: nn.Module,

@@ -116,6 +116,9 @@ def channels_last(model: Model) -> Model:
 class Trainer:
     """One run, from its configuration or from a checkpoint of it."""
 
+    recordable = True  # the passes never make the host wait, which a recording cannot
+    _recorded: Recorded | None = None
+
     def __init__(self, config: TrainConfig, folder: Path, device: str, state: Mapping[str, Any] | None = None) -> None:
         self.config, self.folder, self.device = config, folder, torch.device(device)
         self.rank, self.world = rank_and_world()
@@ -150,7 +153,6 @@ class Trainer:
             self.step_module.compile_parts()
         self._averaged = tuple(self.average.parameters()), tuple(model.parameters())
         self.optimizer = Optimizer(self.step_module, config.optimizer, bf16=run.bf16)
-        self._recorded: Recorded | None = None
         self.step, self.seconds = 0, 0.0
         self.journal = Journal(folder / "log.jsonl", mute=self.rank > 0)
         if state is not None:
@@ -224,7 +226,7 @@ class Trainer:
         run = self.config.run
         pixels = next(self.crops).contiguous(memory_format=torch.channels_last)
         rho = self.step_module.objective.rho.at(self.step, len(pixels), self.device, rank=self.rank, world=self.world)
-        if self._recorded is None and self.device.type == "cuda" and self.world == 1:
+        if self.recordable and self._recorded is None and self.device.type == "cuda" and self.world == 1:
             parameters = list(self.step_module.parameters())
             self._recorded = Recorded(self._passes, parameters, self.step_module.noise, pixels, rho)
         draws = generator(run.seed, f"noise of rank {self.rank}", self.step)
