@@ -55,7 +55,7 @@ from .tables import fit_tables
 LADDER_CROPS, TABLE_CROPS = 48, 96
 HOST_BATCH = 8  # crops at a time for the linear start, validation and the tables
 LADDER_STEP, TABLE_STEP = 1_000_000_000, 2_000_000_000  # addresses of their crops, which no run reaches
-COMPILER = "inductor"
+COMPILER = "inductor"  # of torch.compile; tests take one that needs no C++
 SHARED_VARIABLE = "HVCODEC_SHARED"
 
 clock = time.monotonic

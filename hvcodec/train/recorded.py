@@ -1,7 +1,7 @@
 """A training step's passes as one recording that a GPU replays.
 
 Forward and backward pass are some thousands of small kernels, and launching them one by one takes longer than
-running them. All steps are alike, so the second and later ones replay what was recorded: same kernels, same
+running them. All steps are alike, so they are recorded once and every step replays them: same kernels, same
 memory, new pictures.
 """
 
