@@ -37,9 +37,16 @@ from .rounding import CAUTION, bits_of_one_more, round_cheaply
 from .strips import Nudges
 from .transform import Latent, Steps
 
-STEP, STEP_FOR_THE_EYE = 0.075, 0.04
-"""First step of the descent, where 1 would remove an error of the picture at once if the ladder were linear and the
-distortion were the squared error. Those that follow the eye are steeper in smooth surroundings."""
+STEP, STEP_FOR_THE_EYE = 0.05, 0.02
+"""First step of the descent at LEVEL, where 1 would remove an error of the picture at once if the ladder were linear
+and the distortion were the squared error. Those that follow the eye are steeper in smooth surroundings."""
+
+LEVEL, GROWTH = 30, 1 / 4
+"""Steps grow with this power of lambda; they are the first ones at LEVEL of rho."""
+
+WEIGHT = 1.7
+"""How much more an error counts in the descent than lambda says: a bit that is saved here costs more quality elsewhere
+on the model's curve than lambda promises, and what a nudge does to symbols far from its cell goes unnoticed."""
 
 SURROGATES = ((0.25, 1.6), (0.25, 1.2), (1.0, 1.6), (0.25, 2.2), (0.5, 1.3), (0.12, 2.0))
 """What stands for the gradients that rounding hides: (response, weight of the rate). The first for FIRST steps, then
@@ -159,7 +166,6 @@ class _Descent:
             self.features = [e.float() for e in reversed(up)]
         self.chosen = [torch.zeros_like(e) for e in self.features]
         self.cost = torch.full((len(pixels),), math.inf, device=pixels.device)
-        self.first_size = STEP_FOR_THE_EYE if task.distortion else STEP
         self.random = torch.Generator().manual_seed(0)  # the same file each time
         self.iterations, self.steps = iterations, 0
         self._begin(0)
@@ -170,12 +176,19 @@ class _Descent:
         stride = self.task.model.config.stages[group].stride
         cells = (len(self.pixels), 1, self.pixels.shape[-2] // stride, self.pixels.shape[-1] // stride)
         self.lowest = torch.full(cells, math.inf, device=self.pixels.device)  # cost of a cell and its surroundings
-        self.size = torch.full_like(self.lowest, self.first_size)
+        self.first_size = self._first_size(group)
+        self.size = self.first_size.expand_as(self.lowest)
         self.in_vain = torch.zeros_like(self.lowest)  # moves since the lowest cost
         self.moves = torch.ones_like(self.lowest, dtype=torch.bool)
         self.coarse = _Loop(self.task, self.pixels, self.features, self.embedding, self.lowest)
         with torch.no_grad():
             self.coarse.climb(self.nudges, range(group))
+
+    def _first_size(self, group: int) -> Tensor:
+        """Of the steps of a group's part, for each picture."""
+        step = STEP_FOR_THE_EYE if self.task.distortion else STEP
+        sizes = [step * (lambda_of(level) / lambda_of(LEVEL)) ** GROWTH for level in self.task.rho[:, group].tolist()]
+        return torch.tensor(sizes, device=self.pixels.device)[:, None, None, None]
 
     def step(self) -> None:
         """Judge the nudges as they are, and move them."""
@@ -251,7 +264,7 @@ class _Loop:
     def __init__(self, task: Task, pixels: Tensor, features: list[Tensor], embedding: Tensor, cells: Tensor) -> None:
         self._task, self._pixels, self._features, self._embedding = task, pixels, features, embedding
         rho = task.rho
-        prices = [[1 / lambda_of(float(level)) for level in row] for row in rho.tolist()]
+        prices = [[1 / (WEIGHT * lambda_of(level)) for level in row] for row in rho.tolist()]
         self._price = torch.tensor(prices, device=rho.device)  # of a bit, in squared error
         self._follower = Follower(task.model.prior, rho)
         self._h = task.model.transform.begin(len(rho), *features[0].shape[-2:])
