@@ -1,8 +1,8 @@
 """Refine the features of one picture: what the analysis network, trained for all pictures, left undone for this one.
 
 The features e of the analysis are what the ladder codes. A nudge is added to them and improved by gradient descent
-on the true objective, D + sum_g R_g / lambda_g with the distortion that the model was trained for, through the very
-rounding that the encoder uses. Symbols are always those of the ordinary closed loop, so a nudge can make a file
+on the true objective, WEIGHT D + sum_g R_g / lambda_g with the distortion that the model was trained for, through the
+very rounding that the encoder uses. Symbols are always those of the ordinary closed loop, so a nudge can make a file
 better or worse but never wrong, and the decoder knows nothing of it.
 
 The descent goes from coarse to fine, an equal part of the steps for each stride group. Its nudges and those of finer
@@ -45,8 +45,8 @@ LEVEL, GROWTH = 30, 1 / 4
 """Steps grow with this power of lambda; they are the first ones at LEVEL of rho."""
 
 WEIGHT = 1.7
-"""How much more an error counts in the descent than lambda says: a bit that is saved here costs more quality elsewhere
-on the model's curve than lambda promises, and what a nudge does to symbols far from its cell goes unnoticed."""
+"""How much more an error counts in the descent than lambda says. Along the model's curve it takes up to 1.6 times the
+bits that lambda promises to remove an error, and what a nudge does far from its cell goes unnoticed."""
 
 SURROGATES = ((0.25, 1.6), (0.25, 1.2), (1.0, 1.6), (0.25, 2.2), (0.5, 1.3), (0.12, 2.0))
 """What stands for the gradients that rounding hides: (response, weight of the rate). The first for FIRST steps, then
