@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hvcodec import metrics
+from hvcodec import baseline, metrics
 
 from . import store
 
@@ -73,8 +74,11 @@ def efficient(rates: Sequence[float], qualities: Sequence[float]) -> tuple[list[
     """The points, by rising rate, that are better than every cheaper point."""
     kept: list[tuple[float, float]] = []
     for rate, quality in sorted(zip(rates, qualities, strict=True)):
-        if not kept or quality > kept[-1][1]:
-            kept.append((rate, quality))
+        if kept and quality <= kept[-1][1]:
+            continue
+        if kept and rate == kept[-1][0]:
+            kept.pop()
+        kept.append((rate, quality))
     return [rate for rate, _ in kept], [quality for _, quality in kept]
 
 
@@ -89,10 +93,8 @@ def bd_table(curves: Iterable[Curve], metric: str) -> dict[str, dict[str, float]
 
 
 def quality_at(curve: Curve, metric: str, bpp: float) -> float | None:
-    """Quality at a rate, linear in the logarithm of the rate between the points; None outside the curve."""
-    import numpy as np
-
-    rates, qualities = curve.points(metric)
-    if not rates or not rates[0] <= bpp <= rates[-1]:
+    """Quality at a rate, a monotone cubic of the logarithm of the rate through the points; None outside the curve."""
+    rates, qualities = efficient(*curve.points(metric))
+    if len(rates) < 2 or not rates[0] <= bpp <= rates[-1]:
         return None
-    return float(np.interp(np.log(bpp), np.log(rates), qualities))
+    return baseline.Curve([math.log(rate) for rate in rates], qualities)(math.log(bpp))

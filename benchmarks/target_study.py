@@ -20,7 +20,7 @@ from .environment import environment
 from .pictures import Sample
 
 STUDY = "targets"
-PROFILES = ("psnr",)
+PROFILES = ("psnr", "perceptual")
 Row = dict[str, Any]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 
 import pytest
 from hvcodec_benchmarks import anchors, curves, paths
@@ -61,10 +62,20 @@ def test_points_that_cost_more_and_give_less_do_not_count() -> None:
     assert curves.efficient([0.3, 0.1, 0.2, 0.4], [33, 30, 34, 36]) == ([0.1, 0.2, 0.4], [30, 34, 36])
 
 
-def test_quality_at_a_rate_is_linear_in_the_logarithm() -> None:
+def test_of_two_points_of_one_rate_the_better_one_counts() -> None:
+    assert curves.efficient([0.1, 0.2, 0.2], [30, 33, 32]) == ([0.1, 0.2], [30, 33])
+
+
+def test_quality_at_a_rate_follows_the_logarithm_of_the_rate() -> None:
     curve = line("a", [0.1, 1.0], [30, 40])
     assert curves.quality_at(curve, "psnr_db", 0.1**0.5) == pytest.approx(35)
     assert curves.quality_at(curve, "psnr_db", 2.0) is None
+
+
+def test_quality_between_the_points_of_a_bent_curve_is_not_that_of_its_chord() -> None:
+    rates = [0.1, 0.2, 0.4, 0.8, 1.6]
+    curve = line("a", rates, [math.log2(rate / 0.1) ** 1.3 for rate in rates])
+    assert curves.quality_at(curve, "psnr_db", 0.4 * 2**0.5) == pytest.approx(2.5**1.3, abs=0.01)
 
 
 def test_anchors_are_a_copy_with_sources() -> None:
