@@ -158,7 +158,7 @@ def measure_targets(places: tuple[Path, ...], profiles: tuple[str, ...]) -> None
         study = target_study.run(work.samples, work.folder, cache, tick, profiles)
     for row in study["summary"]:
         work.reporter.say(
-            f"{row['profile']}, {row['kind']}: {row['met']} of {row['asked']} met, "
+            f"{row['profile']}, {row['kind']}: {row['met']} of {row['asked']} met, {row['out_of_reach']} out of reach, "
             f"{row['median_encodes']:g} encodes in the median, {row['most_encodes']} at most"
         )
 

@@ -198,12 +198,13 @@ def targets(results: Path) -> str | None:
             row["profile"],
             row["kind"],
             f"{row['met']} of {row['asked']}",
+            str(row["out_of_reach"]),
             f"{row['median_encodes']:g}",
             str(row["most_encodes"]),
         ]
         for row in study["summary"]
     ]
-    return markdown(["profile", "target", "met", "encodes, median", "encodes, most"], rows)
+    return markdown(["profile", "target", "met", "out of reach", "encodes, median", "encodes, most"], rows)
 
 
 def designs(results: Path) -> str | None:

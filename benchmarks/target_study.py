@@ -38,7 +38,7 @@ class Kind:
 KINDS = {
     "size": Kind(
         lambda value: Bytes(round(value)),
-        (8_000, 16_000, 32_000, 64_000, 100_000),
+        (8_000, 16_000, 32_000, 64_000, 90_000),
         lambda encoded: encoded.n_bytes,
         lambda value: 0.97 * value,
         lambda value: value,
@@ -113,14 +113,16 @@ def measure(codec: Counting, sample: Sample, profile: str, name: str, asked: flo
     try:
         encoded = codec.compress(picture, profile=profile, target=kind.make(asked))
     except TargetError as error:
-        return {"kind": name, "asked": asked, "encodes": codec.encodes, "met": False, "error": str(error)}
+        row = {"kind": name, "asked": asked, "encodes": codec.encodes, "met": False, "error": str(error)}
+        ends = [kind.reached(codec.compress(picture, profile=profile, quality=quality)) for quality in (0, 100)]
+        return {**row, "out_of_reach": bool(kind.most(asked) < ends[0] or kind.least(asked) > ends[1])}
     reached = kind.reached(encoded)
     met = bool(kind.least(asked) <= reached <= kind.most(asked))
     return {"kind": name, "asked": asked, "reached": round(reached, 5), "encodes": codec.encodes, "met": met}
 
 
 def summary(rows: Sequence[Row]) -> list[Row]:
-    """How many of each kind were met, and how many encodes they took."""
+    """How many of each kind were met or lie beyond the ends of the profile, and how many encodes they took."""
     found = []
     for profile, name in dict.fromkeys((row["profile"], row["kind"]) for row in rows):
         own = [row for row in rows if (row["profile"], row["kind"]) == (profile, name)]
@@ -131,6 +133,7 @@ def summary(rows: Sequence[Row]) -> list[Row]:
                 "kind": name,
                 "asked": len(own),
                 "met": sum(row["met"] for row in own),
+                "out_of_reach": sum(row.get("out_of_reach", False) for row in own),
                 "median_encodes": median(encodes),
                 "most_encodes": max(encodes),
             }

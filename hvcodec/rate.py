@@ -63,7 +63,8 @@ FLATTEST, STEEPEST = 0.4, 2.5
 NEAR_WINDOWS = 1.5
 # How far trim goes to both sides, and the smallest change of it that makes a difference.
 MOST_TRIM, FINEST_TRIM = 0.15, 0.004
-# Pictures answer to trim by so much less or more than they usually do; if by less still, it is of no use.
+# Pictures answer to trim by so much less or more than they usually do. A little trim may hardly tell (where symbols are
+# the nearest integers the error has a minimum), so only all of it shows whether they answer by less still.
 DULLEST, KEENEST = 0.3, 8.0
 # Interpolation keeps away from the ends of its bracket by this part of it.
 MARGIN = 0.1
@@ -158,6 +159,7 @@ class _Course(Generic[TrialT]):
     walked: list[_Attempt[TrialT]] = field(default_factory=list)  # those without trim
     below: _Attempt[TrialT] | None = None
     above: _Attempt[TrialT] | None = None
+    dull: float | None = None  # what a unit of trim takes off, where that is much less than usual
 
     @property
     def last(self) -> int:
@@ -170,8 +172,11 @@ class _Course(Generic[TrialT]):
         attempt = _Attempt(place, self.guide.expected[place.rung], self.target.value(trial), trial)
         self.attempts.append(attempt)
         if place.trim != 0:
-            if self._effect_of_trim(attempt) < DULLEST * self.target.per_trim:
+            effect = self._effect_of_trim(attempt)
+            if effect <= 0:
                 self.most_trim = 0.0  # in vain here: walk on
+            elif abs(place.trim) >= self.most_trim and effect < DULLEST * self.target.per_trim:
+                self.dull = effect
             return
         before = self.walked[-1] if self.walked else None
         self.walked.append(attempt)
@@ -226,7 +231,8 @@ class _Course(Generic[TrialT]):
             exhausted = self.above.rung - self.below.rung <= 1
         for attempt in sorted(self.walked, key=self._distance):
             is_near = self._distance(attempt) <= NEAR_WINDOWS * self.target.window
-            trim = self._trim(attempt.rung) if is_near or exhausted else None
+            is_hopeless = self.dull is not None and self.dull * self.most_trim < self._distance(attempt)
+            trim = self._trim(attempt.rung) if (is_near or exhausted) and not is_hopeless else None
             if trim is not None:
                 return _Place(attempt.rung, trim)
         if exhausted:
@@ -279,9 +285,9 @@ class _Course(Generic[TrialT]):
             gap = min(trim - left.trim, right.trim - trim)  # negative if the picture answers the wrong way
         else:
             edge = own[-1] if more else own[0]
-            effect = self.target.per_trim
+            effect = self.dull or self.target.per_trim
             if edge.trim != 0:
-                effect = min(self._effect_of_trim(edge), KEENEST * effect)
+                effect = min(self._effect_of_trim(edge), KEENEST * self.target.per_trim)
             trim = edge.trim + (edge.value - self.target.aim) / effect
             trim = min(max(trim, -self.most_trim), self.most_trim)
             gap = abs(trim - edge.trim)

@@ -16,7 +16,7 @@ from torch import Tensor
 GRID = 4
 """Weights are kept for squares of so many pixels: (N, 1, height / GRID, width / GRID)."""
 
-MASK_FLOOR = 1 / 64
+MASK_FLOOR = 1 / 128
 """What the error of a black pixel of a mask counts, where that of a white one counts 1."""
 
 WINDOW = 5

@@ -134,6 +134,15 @@ def test_trim_meets_what_lies_between_coarse_steps(keenness, n_bytes):
     assert abs(result.trim) <= MOST_TRIM
 
 
+@pytest.mark.parametrize("goal", [31 + 0.013 * i for i in range(40)])
+def test_trim_meets_a_target_where_a_little_of_it_hardly_tells(goal):
+    """A step changes the PSNR by 0.16 dB; the error is smallest without trim, so trim takes off its square."""
+    encode = Counted(lambda rho, trim: MadeUpTrial(1000, psnr_db=30 + 0.16 * rho[0] - 4.5 * trim * abs(trim)))
+    result = search(encode, Psnr(goal), line_guide(60, rise=0.16), first_guess=12)
+    assert result.within_tolerance
+    assert result.trials <= MAX_TRIALS
+
+
 def test_a_picture_that_answers_trim_the_wrong_way_does_not_mislead():
     encode = bytes_at(lambda i: 10_000 * math.exp(0.07 * i), keenness=-1.0)
     result = search(encode, Bytes(16_000), line_guide(30, rise=0.07), first_guess=6)
