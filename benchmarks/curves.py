@@ -73,12 +73,9 @@ def bd_rate(anchor: Curve, curve: Curve, metric: str) -> float | None:
 def efficient(rates: Sequence[float], qualities: Sequence[float]) -> tuple[list[float], list[float]]:
     """The points, by rising rate, that are better than every cheaper point."""
     kept: list[tuple[float, float]] = []
-    for rate, quality in sorted(zip(rates, qualities, strict=True)):
-        if kept and quality <= kept[-1][1]:
-            continue
-        if kept and rate == kept[-1][0]:
-            kept.pop()
-        kept.append((rate, quality))
+    for rate, quality in sorted(zip(rates, qualities, strict=True), key=lambda point: (point[0], -point[1])):
+        if not kept or quality > kept[-1][1]:
+            kept.append((rate, quality))
     return [rate for rate, _ in kept], [quality for _, quality in kept]
 
 
