@@ -15,11 +15,14 @@ from torch import Tensor
 from .config import SCALE_COUNT
 from .prior import INDEX_PER_OCTAVE, INDEX_ZERO
 
+INVERSE_SCALE = math.pi / math.sqrt(3)
+"""Of the logistic distribution whose standard deviation is one."""
+
 
 def logistic_bits(y: Tensor, t: Tensor) -> Tensor:
     """-log2 of the mass between y - 1/2 and y + 1/2, at (real-valued) scale index t."""
     sigma = torch.exp2((t.clamp(0, SCALE_COUNT - 1) - INDEX_ZERO) / INDEX_PER_OCTAVE)
-    inverse = (math.pi / 3**0.5) / sigma
+    inverse = INVERSE_SCALE / sigma
     y, half = y * inverse, 0.5 * inverse
     # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - e^(b-a)), with a - b = 2 * half
     log_mass = F.logsigmoid(y + half) + F.logsigmoid(half - y) + torch.log(-torch.expm1(-2 * half))

@@ -63,12 +63,15 @@ class Latent(nn.Module):
         worth = torch.exp(log_lambda) * gain.detach().square() / 3  # three samples to a pixel
         return Steps(*(t[:, :, None, None] for t in (gain, inward, worth)))
 
+    def gain_rows(self) -> tuple[tuple[Tensor, int], ...]:
+        """Where the step sizes come from: parameters, and how many of their first rows; the others make `inward`."""
+        return (self.steps_bias, 1), (self.steps_rho.weight, self.steps_bias.shape[1])
+
     def freeze_gains(self) -> None:
         """Let training leave the step sizes as they are; the reconstruction points go on learning."""
-        # Hooks, because sizes and reconstruction points are rows of the same parameters.
-        for parameter, sizes in ((self.steps_bias, 1), (self.steps_rho.weight, self.steps_bias.shape[1])):
+        for parameter, rows in self.gain_rows():
             mask = torch.ones_like(parameter)
-            mask[:sizes] = 0
+            mask[:rows] = 0
             parameter.register_hook(mask.mul)  # type: ignore[no-untyped-call]
 
     def scaled(self, residual: Tensor, steps: Steps) -> Tensor:

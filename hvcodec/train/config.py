@@ -132,13 +132,14 @@ class RunConfig:
     validation_crops: int = 64
     log_steps: int = 10
     start: str = ""  # a model, by name or path, to go on from; without one, the linear codec
-    settle: bool = False  # a last phase: symbols as the encoder chooses them, and steps that stay as they are
+    settle: float = 0.0  # last part of the run: symbols as the encoder chooses them, and steps that stay as they are
 
     def __post_init__(self) -> None:
         _require("run.seed", self.seed, 0 <= self.seed < 2**63, "lie in 0..2^63, below that")
         for name in ("batch", "crop", "validation_crops", "log_steps"):
             _require(f"run.{name}", getattr(self, name), getattr(self, name) > 0, "be positive")
         _require("run.crop", self.crop, self.crop % 64 == 0, "be a multiple of 64")
+        _require("run.settle", self.settle, 0 <= self.settle <= 1, "lie in 0..1")
         for name in ("checkpoint_seconds", "validate_seconds"):
             _require(f"run.{name}", getattr(self, name), getattr(self, name) > 0, "be positive")
 

@@ -15,6 +15,8 @@ from hvcodec.model.prior import Follower
 from hvcodec.model.rounding import round_cheaply
 from hvcodec.model.transform import Latent, Steps
 
+from .crossing import weaken
+
 Bits = Callable[[Tensor, Tensor], Tensor]
 """Bits of symbols under scale indices: likelihood.logistic_bits, or the same compiled."""
 
@@ -42,7 +44,7 @@ def forward(
 
     The transform's rate is that of noisy latents (smooth where rounding is not), under scales that it cannot
     change; the prior learns from the very symbols it will code. So each world has its own loss, and no
-    gradient crosses the wall.
+    gradient crosses the wall. A latent's gradient is weighed by how far its symbol follows it (crossing.py).
     """
     transform, groups = model.transform, len(model.config.stages)
     rate = rho.float()
@@ -61,6 +63,7 @@ def forward(
             return round_cheaply(fixed, t.detach(), steps.worth) if cheaply else nearest
 
         k, t = follower.follow(choose, *x.shape[-2:])
+        weaken(x, t)
         symbols.append(k)
         noisy.append(x if noise is None else x + _uniform(x, noise))
         scales.append(t)

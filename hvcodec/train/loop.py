@@ -64,9 +64,10 @@ clock = time.monotonic
 class Step(nn.Module):
     """Model and objective as one module, so that distributed training sees every parameter."""
 
-    def __init__(self, model: Model, objective: Objective, noise: torch.Generator, *, settle: bool = False) -> None:
+    def __init__(self, model: Model, objective: Objective, noise: torch.Generator) -> None:
         super().__init__()
-        self.model, self.objective, self.noise, self.settle = model, objective, noise, settle
+        self.model, self.objective, self.noise = model, objective, noise
+        self.settled = False
         self.bits: Bits = logistic_bits
 
     def compile_parts(self) -> None:
@@ -78,7 +79,7 @@ class Step(nn.Module):
 
     def forward(self, pixels: Tensor, rho: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(loss to minimise, the objective's loss, distortion (N,), rates (N, groups))."""
-        cheaply = self.settle and usual_caution(self.objective.shares) > 0  # as the encoder will
+        cheaply = self.settled and usual_caution(self.objective.shares) > 0  # as the encoder will
         out = forward(self.model, pixels, rho, self.noise, cheaply=cheaply, bits=self.bits)
         distortion = self.objective.distortion(pixels, out.reconstruction)
         objective = self.objective.loss(distortion, out.noisy_rates, rho)
@@ -141,10 +142,7 @@ class Trainer:
             if run.start:
                 graft(model, run.start, pixels)
         model = channels_last(model.to(self.device))
-        if run.settle:
-            for latent in model.transform.latents():
-                latent.freeze_gains()
-        self.step_module = Step(model, objective.to(self.device), torch.Generator(self.device), settle=run.settle)
+        self.step_module = Step(model, objective.to(self.device), torch.Generator(self.device))
         self.wrapped: nn.Module = self.step_module
         if self.world > 1:  # which gives all ranks the weights of the first
             self.wrapped = DistributedDataParallel(self.step_module)
@@ -217,6 +215,8 @@ class Trainer:
                     next_validation = self.seconds + run.validate_seconds
                 if progress == 1:
                     return self.finish()
+                if progress >= 1 - run.settle and not self.step_module.settled:
+                    self.settle()
                 row = self._train_step(schedule.factor(self.step, progress))
                 self.step += 1
                 if self.step % run.log_steps == 0:
@@ -246,6 +246,15 @@ class Trainer:
             loss, *outputs = self.wrapped(pixels, rho)
         loss.backward()
         return tuple(outputs)
+
+    def settle(self) -> None:
+        """From now on round as the encoder will, and leave the step sizes as they are."""
+        self.step_module.settled = True
+        for latent in self.step_module.model.transform.latents():
+            latent.freeze_gains()
+            for parameter, rows in latent.gain_rows():
+                self.optimizer.forget(parameter, rows)
+        self._recorded = None  # its passes are no longer those of a step
 
     def validate(self) -> None:
         """Measure the averaged weights on pictures never trained on, and log it."""

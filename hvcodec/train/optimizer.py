@@ -72,6 +72,12 @@ class Optimizer:
         memory = min(self.config.ema, (1 + step) / (10 + step))
         torch._foreach_lerp_(average, weights, 1 - memory)
 
+    @torch.no_grad()
+    def forget(self, parameter: Tensor, rows: int) -> None:
+        """Drop the momentum of the first rows of one of AdamW's parameters: it would go on moving them."""
+        if parameter in self.adam.state:
+            self.adam.state[parameter]["exp_avg"][:rows] = 0
+
     def state_dict(self) -> dict[str, Any]:
         state = {"adam": self.adam.state_dict(), "skipped": self.skipped}
         return state if self.muon is None else {**state, "muon": self.muon.state_dict()}

@@ -99,9 +99,10 @@ def test_a_last_phase_leaves_the_steps_alone(finished: Path, tmp_path: Path, mon
     shorten()
     pictures = write_pictures(tmp_path / "pictures")
     stages = [{**vars(stage)} for stage in grouped(4).stages]
-    config = configuration(pictures, run={"settle": True, "start": str(finished)})
+    config = configuration(pictures, run={"start": str(finished)})
     config = replace(config, model={"stages": stages, "rho_width": 8})
     trainer = Trainer(config, tmp_path / "run", "cpu")
+    trainer.settle()
     latents = list(trainer.step_module.model.transform.latents())
     rho = torch.full((1, 5), 30.0)
     embedding = torch.ones(1, 8)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from short_runs import Ticks, configuration, rows, shorten, write_pictures
+from short_runs import Row, Ticks, configuration, rows, shorten, write_pictures
 from synthetic import picture
 from torch import Tensor
 
@@ -138,11 +139,13 @@ def crash_at(moment: int) -> Ticks:
     return Ticks(crash)
 
 
+@pytest.mark.parametrize("settle", [0.0, 0.5, 0.75])  # never, after the checkpoint, before it
 def test_a_resumed_run_is_the_run_that_never_stopped(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settle: float, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     straight, halved = tmp_path / "straight", tmp_path / "halved"
-    config = configuration(pictures, run={"checkpoint_seconds": 5.0, "validate_seconds": 1000.0})
+    run = {"checkpoint_seconds": 5.0, "validate_seconds": 1000.0, "settle": settle}
+    config = configuration(pictures, run=run)
     with monkeypatch.context() as patch:
         Ticks().install(patch)
         train(config, straight, device="cpu")
@@ -165,6 +168,25 @@ def test_a_resumed_run_is_the_run_that_never_stopped(
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
     assert rows(halved, "tables") == rows(straight, "tables")  # with the id of the model
+
+
+def test_only_the_last_part_of_a_run_settles(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settled, gains = [], []
+    step = Trainer._train_step
+
+    def looked_at(self: Trainer, rate_factor: float) -> Row:
+        row = step(self, rate_factor)
+        settled.append(self.step_module.settled)
+        gains.append(
+            torch.cat([latent.steps_bias[0].detach() for latent in self.step_module.model.transform.latents()])
+        )
+        return row
+
+    monkeypatch.setattr(Trainer, "_train_step", looked_at)
+    train(configuration(pictures, run={"settle": 0.5}), tmp_path, device="cpu")
+    assert settled == [False] * 6 + [True] * 6
+    moved = [not torch.equal(now, before) for before, now in pairwise(gains)]
+    assert moved == [True] * 5 + [False] * 6
 
 
 def test_a_longer_budget_goes_on_with_a_finished_run(pictures: Path, tmp_path: Path) -> None:
