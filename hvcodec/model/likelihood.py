@@ -19,6 +19,12 @@ INVERSE_SCALE = math.pi / math.sqrt(3)
 """Of the logistic distribution whose standard deviation is one."""
 
 
+def inverse_scales() -> Tensor:
+    """One over the scales of the logistic distributions that the scale indices stand for, (SCALE_COUNT, 1)."""
+    index = torch.arange(SCALE_COUNT, dtype=torch.float64)[:, None]
+    return INVERSE_SCALE * torch.exp2((INDEX_ZERO - index) / INDEX_PER_OCTAVE)
+
+
 def logistic_bits(y: Tensor, t: Tensor) -> Tensor:
     """-log2 of the mass between y - 1/2 and y + 1/2, at (real-valued) scale index t."""
     sigma = torch.exp2((t.clamp(0, SCALE_COUNT - 1) - INDEX_ZERO) / INDEX_PER_OCTAVE)

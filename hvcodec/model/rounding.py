@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .config import SCALE_COUNT
-from .prior import INDEX_PER_OCTAVE, INDEX_ZERO
+from .likelihood import inverse_scales
 
 CAUTION = 0.3
 """How much of the saving is believed: what a layer leaves out, later layers and blocks partly make good.
@@ -45,7 +45,7 @@ def round_cheaply(x: Tensor, t: Tensor, worth: Tensor, caution: float = CAUTION,
     threshold = (0.5 + (caution / 2) * bits_of_one_more(x, t) / worth).clamp(max=HIGHEST_THRESHOLD)
     k = low + (magnitude - low > threshold)
     if may_drop:
-        row = _row(t)
+        row = row_of(t)
         saved_bits = _extra_bits(x.device).cumsum(dim=1)[row, (k.long() - 1).clamp(0, _MAGNITUDES - 1)]
         lost = worth * (magnitude.square() - (magnitude - k).square())
         k = torch.where(caution * saved_bits > lost, 0, k)
@@ -56,18 +56,18 @@ def bits_of_one_more(x: Tensor, t: Tensor) -> Tensor:
     """What the larger of the two magnitudes around |x| costs more than the smaller, under scale indices t."""
     # Clamped as integers: what is not finite (training skips such steps) must still point into the table.
     column = x.abs().long().clamp(0, _MAGNITUDES - 1)
-    return _extra_bits(x.device)[_row(t), column]
+    return _extra_bits(x.device)[row_of(t), column]
 
 
-def _row(t: Tensor) -> Tensor:
+def row_of(t: Tensor) -> Tensor:
+    """The row of tables over the scale indices that belongs to each of these."""
     return t.round().long().clamp(0, SCALE_COUNT - 1)
 
 
 @lru_cache(maxsize=4)
 def _extra_bits(device: torch.device) -> Tensor:
     """bits(f + 1) - bits(f) of logistic distributions: (scale index, f)."""
-    index = torch.arange(SCALE_COUNT, dtype=torch.float64)[:, None]
-    inverse = math.pi / math.sqrt(3) * torch.exp2((INDEX_ZERO - index) / INDEX_PER_OCTAVE)
+    inverse = inverse_scales()
     f = torch.arange(_MAGNITUDES + 1, dtype=torch.float64)[None, :]
     # The mass of the bin around f, up to factors that all f share.
     log_mass = -torch.nn.functional.softplus(-(f + 0.5) * inverse) - torch.nn.functional.softplus((f - 0.5) * inverse)

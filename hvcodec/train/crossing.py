@@ -18,9 +18,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from hvcodec.model.config import SCALE_COUNT
-from hvcodec.model.likelihood import INVERSE_SCALE
-from hvcodec.model.prior import INDEX_PER_OCTAVE, INDEX_ZERO
+from hvcodec.model.likelihood import inverse_scales
+from hvcodec.model.rounding import row_of
 
 THRESHOLD = 0.55
 """A little above one half, because the encoder rounds with an eye on the price (model/rounding.py)."""
@@ -39,14 +38,13 @@ def weaken(x: Tensor, t: Tensor) -> None:
 
 def slope(t: Tensor) -> Tensor:
     """How far a symbol moves with its latent on the average, 0..1, under scale indices t."""
-    return _slopes(t.device)[t.detach().round().long().clamp(0, SCALE_COUNT - 1)]
+    return _slopes(t.device)[row_of(t)]
 
 
 @lru_cache(maxsize=4)
 def _slopes(device: torch.device) -> Tensor:
     """For each scale index, of logistic distributions as in model/likelihood.py."""
-    index = torch.arange(SCALE_COUNT, dtype=torch.float64)[:, None]
-    inverse = INVERSE_SCALE * torch.exp2((INDEX_ZERO - index) / INDEX_PER_OCTAVE)
+    inverse = inverse_scales()
     places = (torch.arange(_CROSSINGS, dtype=torch.float64) + THRESHOLD) * inverse
     density = inverse * torch.sigmoid(places) * torch.sigmoid(-places)
     return (2 * density.sum(dim=1)).clamp(LEAST, 1).float().to(device)

@@ -72,7 +72,6 @@ class Optimizer:
         memory = min(self.config.ema, (1 + step) / (10 + step))
         torch._foreach_lerp_(average, weights, 1 - memory)
 
-    @torch.no_grad()
     def forget(self, parameter: Tensor, rows: int) -> None:
         """Drop the momentum of the first rows of one of AdamW's parameters: it would go on moving them."""
         if parameter in self.adam.state:
