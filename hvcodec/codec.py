@@ -38,7 +38,7 @@ Dtype = Literal["float32", "bfloat16"]
 Array = np.ndarray[Any, np.dtype[Any]]
 Symbols = list[Array]  # of one picture: (Z, rows, columns) for each layer
 
-ITERATIONS = (0, 0, 8, 14, 24, 36, 70, 110, 160, 240)
+ITERATIONS = (0, 0, 8, 14, 24, 40, 75, 110, 160, 240)
 """Steps of refinement at each effort; effort 0 does not even ask the prior what symbols cost."""
 
 PATIENT = 7

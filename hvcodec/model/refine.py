@@ -9,8 +9,9 @@ The descent goes from coarse to fine, an equal part of the steps for each stride
 groups move; coarser ones stay as they are. The picture is divided into cells, as large as a position of the group: each
 keeps its own best nudges and its own step, because what helps here may hurt there.
 
-Two gradients are not the plain ones. Rounding passes on only a part of its gradient. And the rate of a symbol is flat
-almost everywhere, so its slope is the difference between the two integers around its latent (SURROGATES).
+Two gradients are not the plain ones. Rounding passes on only a part of its gradient, the less the surer the prior is of
+a zero. And the rate of a symbol is flat almost everywhere, so its slope is the difference between the two integers
+around its latent (SURROGATES).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import Model
+from . import Model, crossing
 from .blocks import straight_through
 from .config import lambda_of
 from .importance import GRID, PixelRows, at_positions, weighed
@@ -37,7 +38,7 @@ from .rounding import CAUTION, bits_of_one_more, round_cheaply
 from .strips import Nudges
 from .transform import Latent, Steps
 
-STEP, STEP_FOR_THE_EYE = 0.05, 0.02
+STEP, STEP_FOR_THE_EYE = 0.075, 0.03
 """First step of the descent at LEVEL, where 1 would remove an error of the picture at once if the ladder were linear
 and the distortion were the squared error. Those that follow the eye are steeper in smooth surroundings."""
 
@@ -48,13 +49,14 @@ WEIGHT = 1.7
 """How much more an error counts in the descent than lambda says. Along the model's curve it takes up to 1.6 times the
 bits that lambda promises to remove an error, and what a nudge does far from its cell goes unnoticed."""
 
-SURROGATES = ((0.25, 1.6), (0.25, 1.2), (1.0, 1.6), (0.25, 2.2), (0.5, 1.3), (0.12, 2.0))
+SURROGATES = ((0.375, 1.6), (0.375, 1.2), (1.5, 1.6), (0.375, 2.2), (0.75, 1.3), (0.18, 2.0))
 """What stands for the gradients that rounding hides: (response, weight of the rate). The first for FIRST steps, then
 the others in turn for EACH: where one is stuck, another often sees a way out.
 
-The response is how far a symbol is believed to follow its latent. If it followed fully, later layers would make good
-for nothing whatever a nudge takes from earlier ones, and no nudge of a coarse layer would seem to matter. Bits count
-for more than themselves, because small symbols also make their neighbours cheaper.
+The response is how far a symbol is believed to follow its latent, times the root of what it does on the average
+(crossing.py). If it followed fully, later layers would make good for nothing whatever a nudge takes from earlier ones,
+and no nudge of a coarse layer would seem to matter. Bits count for more than themselves, because small symbols also
+make their neighbours cheaper.
 """
 
 FIRST, EACH = 24, 12
@@ -294,7 +296,7 @@ class _Loop:
                 k, t = self._follower.follow(choose, *fixed.shape[-2:])
                 slope = price * torch.sign(fixed) * bits_of_one_more(fixed, t)
                 self.cost += _in_cells(price * logistic_bits(k, t).sum(dim=1, keepdim=True), self.cost)
-            follows = response * x
+            follows = response * crossing.slope(t).sqrt() * x
             self.slopes = self.slopes + (follows * slope).sum()
             return straight_through(follows, k)
 

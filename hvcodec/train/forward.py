@@ -10,12 +10,11 @@ from torch import Tensor
 
 from hvcodec.model import Model
 from hvcodec.model.blocks import straight_through
+from hvcodec.model.crossing import weaken
 from hvcodec.model.likelihood import logistic_bits
 from hvcodec.model.prior import Follower
 from hvcodec.model.rounding import round_cheaply
 from hvcodec.model.transform import Latent, Steps
-
-from .crossing import weaken
 
 Bits = Callable[[Tensor, Tensor], Tensor]
 """Bits of symbols under scale indices: likelihood.logistic_bits, or the same compiled."""
@@ -44,7 +43,7 @@ def forward(
 
     The transform's rate is that of noisy latents (smooth where rounding is not), under scales that it cannot
     change; the prior learns from the very symbols it will code. So each world has its own loss, and no
-    gradient crosses the wall. A latent's gradient is weighed by how far its symbol follows it (crossing.py).
+    gradient crosses the wall. A latent's gradient is weighed by how far its symbol follows it (model/crossing.py).
     """
     transform, groups = model.transform, len(model.config.stages)
     rate = rho.float()

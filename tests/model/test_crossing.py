@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from hvcodec.model.config import SCALE_COUNT
+from hvcodec.model.crossing import LEAST, THRESHOLD, slope, weaken
 from hvcodec.model.likelihood import INVERSE_SCALE
 from hvcodec.model.prior import INDEX_PER_OCTAVE, INDEX_ZERO
-from hvcodec.train.crossing import LEAST, THRESHOLD, slope, weaken
 
 INDICES = torch.arange(SCALE_COUNT).float()
 

@@ -8,7 +8,8 @@ over a distribution of density p it moves with the slope
     r = 2 sum_j p(j + THRESHOLD),    j = 0, 1, 2, ...
 
 which is one for wide distributions and almost nothing for those far narrower than a step. The prior's scale
-index tells the distribution (docs/decisions/0014).
+index tells the distribution. Training weighs gradients so (docs/decisions/0014), and the descent on a single
+picture does in part (refine.py).
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from hvcodec.model.likelihood import inverse_scales
-from hvcodec.model.rounding import row_of
+from .likelihood import inverse_scales
+from .rounding import row_of
 
 THRESHOLD = 0.55
 """A little above one half, because the encoder rounds with an eye on the price (model/rounding.py)."""
