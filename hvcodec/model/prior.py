@@ -63,9 +63,20 @@ class ExactConv(nn.Module):
         self.fan_in = inputs // groups * kernel * kernel
         std = gain / self.fan_in**0.5
         self.weight = nn.Parameter(torch.randn(outputs, inputs // groups, kernel, kernel) * std)
+        self.register_buffer("fixed", None)
+
+    fixed: Tensor | None
+
+    @torch.no_grad()
+    def fix(self, grid: Tensor) -> None:
+        """Use these integers from now on: a model that was loaded learns no more."""
+        self.weight.copy_(grid * 2.0**-self.shift)
+        self.fixed = grid.to(self.weight.device)
 
     def grid_weight(self) -> Tensor:
         """The weights as integers."""
+        if self.fixed is not None:
+            return self.fixed
         return round_ste(self.weight * 2.0**self.shift).clamp(-self.limit, self.limit)
 
     def bound(self) -> int:
@@ -91,7 +102,9 @@ class RhoTable(nn.Module):
         spread.scatter_(1, left.long()[:, None] + 1, (position - left)[:, None])
         self.register_buffer("spread", spread, persistent=False)
         self.register_buffer("fixed", None)
+        self.register_buffer("groups", torch.arange(groups), persistent=False)
 
+    groups: Tensor
     spread: Tensor
     fixed: Tensor | None
 
@@ -111,9 +124,7 @@ class RhoTable(nn.Module):
         return int(self.table().abs().amax(dim=1).sum(dim=0).max().item())
 
     def forward(self, rho: Tensor) -> Tensor:  # (N, groups) -> (N, channels, 1, 1)
-        table = self.table()
-        picked = table[torch.arange(table.shape[0], device=rho.device)[None, :], rho.long()]
-        return picked.sum(dim=1)[:, :, None, None]
+        return self.table()[self.groups, rho.long()].sum(dim=1)[:, :, None, None]
 
 
 class Residual(NamedTuple):
@@ -248,7 +259,7 @@ class Follower:
     """
 
     def __init__(self, prior: Prior, rho: Tensor) -> None:
-        self._prior, self._rho = prior, rho
+        self._prior, self._rho = prior, rho.long()  # once, not in every table
         self._features: Tensor | None = None
         self._next = 0  # layer
         self._group = -1  # of the layer before it

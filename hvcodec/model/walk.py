@@ -45,7 +45,7 @@ def walk_prior(
     with the symbols of each layer before the next layer begins.
     """
     device = next(prior.parameters()).device
-    rate = torch.tensor([list(rho)], dtype=torch.float32, device=device)
+    rate = torch.tensor([list(rho)], device=device)
     layers = prior.config.layers
     last = max((layer.index for layer in layers if present[layer.index]), default=-1)
     symbols: list[Array] = []

@@ -114,7 +114,7 @@ def from_tensors(config: ModelConfig, tensors: dict[str, Tensor]) -> tuple[Model
             grid = take(f"prior.{name}", tuple(module.weight.shape), torch.int8)
             if int(grid.abs().max()) > module.limit or int(grid.min()) < -module.limit:
                 raise ModelError(f"prior.{name} in the weights exceeds {module.limit}; install the model again")
-            module.weight.copy_(grid.float() * 2.0**-module.shift)
+            module.fix(grid.float())
         else:
             module.fix(take(f"prior.{name}", tuple(module.table().shape), torch.int16).float())
     half_widths = take("tables.half_widths", None, torch.int32)
