@@ -36,7 +36,7 @@ from .perceptual import SQUARE, error_map
 from .prior import Follower
 from .rounding import CAUTION, bits_of_one_more, round_cheaply
 from .strips import Nudges
-from .transform import Latent, Steps
+from .transform import Condition, Latent, Steps
 
 STEP, STEP_FOR_THE_EYE = 0.075, 0.03
 """First step of the descent at LEVEL, where 1 would remove an error of the picture at once if the ladder were linear
@@ -163,8 +163,8 @@ class _Descent:
         self.task, self.pixels, rho = task, pixels, task.rho
         transform, groups = task.model.transform, len(task.model.config.stages)
         with torch.no_grad():
-            self.embedding = transform.embedding(rho)
-            up = transform.bottom_up(transform.from_pixels(pixels), self.embedding, range(groups - 1, -1, -1))
+            self.condition = transform.condition(rho)
+            up = transform.bottom_up(transform.from_pixels(pixels), self.condition, range(groups - 1, -1, -1))
             self.features = [e.float() for e in reversed(up)]
         self.chosen = [torch.zeros_like(e) for e in self.features]
         self.cost = torch.full((len(pixels),), math.inf, device=pixels.device)
@@ -182,7 +182,7 @@ class _Descent:
         self.size = self.first_size.expand_as(self.lowest)
         self.in_vain = torch.zeros_like(self.lowest)  # moves since the lowest cost
         self.moves = torch.ones_like(self.lowest, dtype=torch.bool)
-        self.coarse = _Loop(self.task, self.pixels, self.features, self.embedding, self.lowest)
+        self.coarse = _Loop(self.task, self.pixels, self.features, self.condition, self.lowest)
         with torch.no_grad():
             self.coarse.climb(self.nudges, range(group))
 
@@ -263,8 +263,8 @@ def _spread(cells: Tensor, like: Tensor) -> Tensor:
 class _Loop:
     """One closed loop over all layers: the error of the decoder's picture, what the symbols cost, and its slope."""
 
-    def __init__(self, task: Task, pixels: Tensor, features: list[Tensor], embedding: Tensor, cells: Tensor) -> None:
-        self._task, self._pixels, self._features, self._embedding = task, pixels, features, embedding
+    def __init__(self, task: Task, pixels: Tensor, features: list[Tensor], condition: Condition, cells: Tensor) -> None:
+        self._task, self._pixels, self._features, self._condition = task, pixels, features, condition
         rho = task.rho
         prices = [[1 / (WEIGHT * lambda_of(level)) for level in row] for row in rho.tolist()]
         self._price = torch.tensor(prices, device=rho.device)  # of a bit, in squared error
@@ -301,7 +301,7 @@ class _Loop:
             return straight_through(follows, k)
 
         transform = self._task.model.transform
-        self._h = transform.top_down(self._h, self._task.rho, self._embedding, groups, answer)
+        self._h = transform.top_down(self._h, self._condition, groups, answer)
 
     def finish(self) -> None:
         """Show the picture, and add its error to the cost."""

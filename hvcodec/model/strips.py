@@ -89,18 +89,18 @@ def analyze(
     transform, config, n = model.transform, model.config, rho.shape[0]
     groups = len(config.stages)
     symbols = [np.zeros((n, *layer.shape(height, width)), np.int16) for layer in config.layers]
-    embedding = transform.embedding(rho)
+    condition = transform.condition(rho)
     strips = cut(config, height // _UNIT, width // _UNIT)
 
     fine: list[list[Tensor]] = []  # kept only when there is one strip: recomputing is cheaper than storing
     e = torch.empty((n, config.stages[FINE - 1].width, height // _UNIT, width // _UNIT), device=rho.device)
     for strip in strips:
         x = pixels(strip.read.start * _UNIT, strip.read.stop * _UNIT)
-        up = transform.bottom_up(transform.from_pixels(x), embedding, range(groups - 1, FINE - 2, -1))
+        up = transform.bottom_up(transform.from_pixels(x), condition, range(groups - 1, FINE - 2, -1))
         e[:, :, strip.own] = up[-1][:, :, strip.keep].float()
         if len(strips) == 1:
             fine.append(up[:-1])
-    features = [e, *transform.bottom_up(e, embedding, range(FINE - 2, -1, -1))][::-1]
+    features = [e, *transform.bottom_up(e, condition, range(FINE - 2, -1, -1))][::-1]
 
     def coding(source: list[Tensor], follower: Follower, read: Rows, own: Rows, keep: Rows) -> Answer:
         importance = None if choice.importance is None else choice.importance[:, :, read(GRID)]
@@ -125,17 +125,17 @@ def analyze(
 
     h = transform.begin(n, height // ALIGN, width // ALIGN)
     follower = Follower(model.prior, rho)
-    h = transform.top_down(h, rho, embedding, _COARSE, coding(features, follower, _all_rows, _all_rows, _all_rows))
+    h = transform.top_down(h, condition, _COARSE, coding(features, follower, _all_rows, _all_rows, _all_rows))
     for strip in strips:
         if fine:
             up = fine.pop()
         else:
             x = pixels(strip.read.start * _UNIT, strip.read.stop * _UNIT)
-            up = transform.bottom_up(transform.from_pixels(x), embedding, range(groups - 1, FINE - 1, -1))
+            up = transform.bottom_up(transform.from_pixels(x), condition, range(groups - 1, FINE - 1, -1))
         source = [*features, *up[::-1]]
         read, own, keep = (partial(strip.at, rows) for rows in (strip.read, strip.own, strip.keep))
         answer = coding(source, follower.within(strip.read), read, own, keep)
-        transform.top_down(h[:, :, strip.read], rho, embedding, range(FINE, groups), answer)
+        transform.top_down(h[:, :, strip.read], condition, range(FINE, groups), answer)
     return symbols
 
 
@@ -149,7 +149,7 @@ def synthesize(
     """Pixels of padded pictures, strip by strip: (rows, (N, 3, rows, width))."""
     config, n = transform.config, rho.shape[0]
     groups = len(config.stages)
-    embedding = transform.embedding(rho)
+    condition = transform.condition(rho)
 
     def giving(rows_of: Rows) -> Answer:
         def answer(latent: Latent, steps: Steps, h: Tensor) -> Tensor:
@@ -159,9 +159,9 @@ def synthesize(
         return answer
 
     h = transform.begin(n, height // ALIGN, width // ALIGN)
-    h = transform.top_down(h, rho, embedding, _COARSE, giving(_all_rows))
+    h = transform.top_down(h, condition, _COARSE, giving(_all_rows))
     for strip in cut(config, height // _UNIT, width // _UNIT):
         answer = giving(partial(strip.at, strip.read))
-        fine = transform.top_down(h[:, :, strip.read], rho, embedding, range(FINE, groups), answer)
+        fine = transform.top_down(h[:, :, strip.read], condition, range(FINE, groups), answer)
         rows = strip.at(strip.own, 1)
         yield rows, transform.to_pixels(fine)[:, :, strip.at(strip.keep, 1)].float()

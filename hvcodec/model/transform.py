@@ -39,6 +39,13 @@ class Steps(NamedTuple):
     worth: Tensor  # what an error of one step costs, in bits: lambda g^2 / 3
 
 
+class Condition(NamedTuple):
+    """What the rate vectors of the pictures set, all over the ladder."""
+
+    embedding: Tensor  # (N, rho_width), for the blocks
+    steps: tuple[Steps, ...]  # of the latent layers, coarse to fine
+
+
 class Latent(nn.Module):
     """One latent layer: the basis of its symbols and their steps."""
 
@@ -105,18 +112,17 @@ class Rung(nn.Module):
             nn.init.orthogonal_(self.down)
             self.up = nn.Parameter(self.down.detach().clone())
 
-    def climb(self, h: Tensor, rho: Tensor, embedding: Tensor, answer: Answer) -> Tensor:
+    def climb(self, h: Tensor, condition: Condition, answer: Answer) -> Tensor:
         """From the estimate as it arrives at this stride to the estimate with all its layers."""
         for block in self.synthesis:
-            h = block(h, embedding)
+            h = block(h, condition.embedding)
         for latent, blocks in zip(self.latents, self.after, strict=True):
-            with full_precision(h):
-                steps = latent.steps(rho, embedding)
+            steps = condition.steps[latent.index]
             k = answer(latent, steps, h)
             with full_precision(h):
                 h = latent.merge(h, k, steps)
             for block in blocks:
-                h = block(h, embedding)
+                h = block(h, condition.embedding)
         return h
 
 
@@ -156,15 +162,15 @@ class Transform(nn.Module):
         for rung in self.rungs:
             yield from rung.latents
 
-    def embedding(self, rho: Tensor) -> Tensor:
-        """(N, groups) rate values -> (N, rho_width)."""
+    def condition(self, rho: Tensor) -> Condition:
+        """What the rate values (N, groups) set."""
         with full_precision(rho):
-            embedded: Tensor = self.embed_rho(rho / (RHO_LEVELS - 1) * 2 - 1)
-            return embedded
+            embedding = self.embed_rho(rho / (RHO_LEVELS - 1) * 2 - 1)
+            return Condition(embedding, tuple(latent.steps(rho, embedding) for latent in self.latents()))
 
     # --- the walk ---------------------------------------------------------------------------------------
 
-    def bottom_up(self, e: Tensor, embedding: Tensor, groups: range) -> list[Tensor]:
+    def bottom_up(self, e: Tensor, condition: Condition, groups: range) -> list[Tensor]:
         """Features of the given rungs, fine to coarse; `e` comes from the stem or the next finer rung."""
         features = []
         for group in groups:
@@ -173,18 +179,18 @@ class Transform(nn.Module):
                 with full_precision(e):
                     e = F.conv2d(e.float(), self.rung(group + 1).down, stride=2)
             for block in rung.analysis:
-                e = block(e, embedding)
+                e = block(e, condition.embedding)
             features.append(e)
         return features
 
-    def top_down(self, h: Tensor, rho: Tensor, embedding: Tensor, groups: range, answer: Answer) -> Tensor:
+    def top_down(self, h: Tensor, condition: Condition, groups: range, answer: Answer) -> Tensor:
         """Walk the given rungs, coarse to fine; `answer` gives the symbols of each layer."""
         for group in groups:
             rung = self.rung(group)
             if group > 0:
                 with full_precision(h):
                     h = F.conv_transpose2d(h, rung.up, stride=2)
-            h = rung.climb(h, rho, embedding, answer)
+            h = rung.climb(h, condition, answer)
         return h
 
     def from_pixels(self, pixels: Tensor) -> Tensor:

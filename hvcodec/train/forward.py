@@ -47,8 +47,8 @@ def forward(
     """
     transform, groups = model.transform, len(model.config.stages)
     rate = rho.float()
-    embedding = transform.embedding(rate)
-    e = transform.bottom_up(transform.from_pixels(pixels - 0.5), embedding, range(groups - 1, -1, -1))[::-1]
+    condition = transform.condition(rate)
+    e = transform.bottom_up(transform.from_pixels(pixels - 0.5), condition, range(groups - 1, -1, -1))[::-1]
     follower = Follower(model.prior, rate)
     symbols: list[Tensor] = []
     noisy: list[Tensor] = []
@@ -69,7 +69,7 @@ def forward(
         return straight_through(x, k)
 
     h = transform.begin(pixels.shape[0], *e[0].shape[-2:])
-    h = transform.top_down(h, rate, embedding, range(groups), answer)
+    h = transform.top_down(h, condition, range(groups), answer)
 
     def rates(values: list[Tensor], indices: list[Tensor]) -> Tensor:
         per_layer = [bits(y, t).sum(dim=(1, 2, 3)) for y, t in zip(values, indices, strict=True)]

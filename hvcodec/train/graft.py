@@ -101,8 +101,8 @@ def _left_undone(model: Model, pixels: Tensor) -> list[Tensor]:
     """e - h of each stride after its last latent layer."""
     transform, groups = model.transform, len(model.config.stages)
     rho = torch.full((len(pixels), groups), float(_LEVEL))
-    embedding = transform.embedding(rho)
-    e = transform.bottom_up(transform.from_pixels(pixels), embedding, range(groups - 1, -1, -1))[::-1]
+    condition = transform.condition(rho)
+    e = transform.bottom_up(transform.from_pixels(pixels), condition, range(groups - 1, -1, -1))[::-1]
     left = list(e)
 
     def answer(latent: Latent, steps: Steps, h: Tensor) -> Tensor:
@@ -110,5 +110,5 @@ def _left_undone(model: Model, pixels: Tensor) -> list[Tensor]:
         left[latent.group] = e[latent.group] - latent.merge(h, k, steps)
         return k
 
-    transform.top_down(transform.begin(len(pixels), *e[0].shape[-2:]), rho, embedding, range(groups), answer)
+    transform.top_down(transform.begin(len(pixels), *e[0].shape[-2:]), condition, range(groups), answer)
     return left
