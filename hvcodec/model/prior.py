@@ -47,7 +47,7 @@ def magnitudes(k: Tensor) -> Tensor:
     """
     v = torch.cat([k, -k], dim=1).clamp_(0, 255) + 1  # 1 .. 256
     mantissa, exponent = torch.frexp(v)  # v = mantissa * 2^exponent, mantissa in [0.5, 1)
-    return (exponent - 1) * 8 + torch.floor(mantissa * 16 - 8)
+    return torch.floor(mantissa * 16).add_(exponent, alpha=8).sub_(16)  # 8 (exponent - 1) + floor(16 mantissa - 8)
 
 
 class ExactConv(nn.Module):
