@@ -38,7 +38,7 @@ from .rounding import CAUTION, bits_of_one_more, round_cheaply
 from .strips import Nudges
 from .transform import Condition, Latent, Steps
 
-STEP, STEP_FOR_THE_EYE = 0.075, 0.03
+STEP, STEP_FOR_THE_EYE = 0.05, 0.02
 """First step of the descent at LEVEL, where 1 would remove an error of the picture at once if the ladder were linear
 and the distortion were the squared error. Those that follow the eye are steeper in smooth surroundings."""
 
@@ -49,15 +49,18 @@ WEIGHT = 1.7
 """How much more an error counts in the descent than lambda says. Along the model's curve it takes up to 1.6 times the
 bits that lambda promises to remove an error, and what a nudge does far from its cell goes unnoticed."""
 
-SURROGATES = ((0.375, 1.6), (0.375, 1.2), (1.5, 1.6), (0.375, 2.2), (0.75, 1.3), (0.18, 2.0))
+SURROGATES = ((0.25, 1.6), (0.25, 1.2), (1.0, 1.6), (0.25, 2.2), (0.5, 1.3), (0.12, 2.0))
 """What stands for the gradients that rounding hides: (response, weight of the rate). The first for FIRST steps, then
 the others in turn for EACH: where one is stuck, another often sees a way out.
 
-The response is how far a symbol is believed to follow its latent, times the root of what it does on the average
-(crossing.py). If it followed fully, later layers would make good for nothing whatever a nudge takes from earlier ones,
-and no nudge of a coarse layer would seem to matter. Bits count for more than themselves, because small symbols also
-make their neighbours cheaper.
+The response is how far a symbol is believed to follow its latent; less where the prior is sure of a zero (_follows). If
+it followed fully, later layers would make good for nothing whatever a nudge takes from earlier ones, and no nudge of a
+coarse layer would seem to matter. Bits count for more than themselves, because small symbols also make their
+neighbours cheaper.
 """
+
+DOUBT = 1.5
+"""Symbols that move with their latents by less than 1 / DOUBT^2 on the average are believed to follow by less."""
 
 FIRST, EACH = 24, 12
 
@@ -296,7 +299,7 @@ class _Loop:
                 k, t = self._follower.follow(choose, *fixed.shape[-2:])
                 slope = price * torch.sign(fixed) * bits_of_one_more(fixed, t)
                 self.cost += _in_cells(price * logistic_bits(k, t).sum(dim=1, keepdim=True), self.cost)
-            follows = response * crossing.slope(t).sqrt() * x
+            follows = response * _follows(t) * x
             self.slopes = self.slopes + (follows * slope).sum()
             return straight_through(follows, k)
 
@@ -308,6 +311,11 @@ class _Loop:
         error = self._task.error(self._pixels, self._task.model.transform.to_pixels(self._h))
         self.distortion = error.sum()
         self.cost += _in_cells(error.detach(), self.cost)
+
+
+def _follows(t: Tensor) -> Tensor:
+    """Which part of the response is left to symbols of these scale indices."""
+    return (DOUBT * crossing.slope(t).sqrt()).clamp(max=1)
 
 
 def _in_cells(plane: Tensor, cells: Tensor) -> Tensor:
