@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from copy import copy
+from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -29,12 +30,12 @@ from torch import Tensor
 
 from . import Model, crossing
 from .blocks import straight_through
-from .config import lambda_of
+from .config import SCALE_COUNT, lambda_of
 from .importance import GRID, PixelRows, at_positions, weighed
 from .likelihood import logistic_bits
 from .perceptual import SQUARE, error_map
 from .prior import Follower
-from .rounding import CAUTION, bits_of_one_more, round_cheaply
+from .rounding import CAUTION, bits_of_one_more, round_cheaply, row_of
 from .strips import Nudges
 from .transform import Condition, Latent, Steps
 
@@ -315,7 +316,14 @@ class _Loop:
 
 def _follows(t: Tensor) -> Tensor:
     """Which part of the response is left to symbols of these scale indices."""
-    return (DOUBT * crossing.slope(t).sqrt()).clamp(max=1)
+    return _parts(t.device)[row_of(t)]
+
+
+@lru_cache(maxsize=4)
+def _parts(device: torch.device) -> Tensor:
+    """For each scale index."""
+    indices = torch.arange(SCALE_COUNT, device=device).float()
+    return (DOUBT * crossing.slope(indices).sqrt()).clamp(max=1)
 
 
 def _in_cells(plane: Tensor, cells: Tensor) -> Tensor:
