@@ -1,7 +1,7 @@
 """hvcodec as one more codec of the benchmarks: the only file here that knows its API.
 
-Each shipped profile is a curve, at effort 1 and effort 5; `all-equal` is the curve with one rho for every
-stride group, which the profiles are judged against.
+Each shipped profile is a curve at effort 1 and effort 5, `psnr` at effort 7 too; `all-equal` is the curve with one
+rho for every stride group, which the profiles are judged against.
 """
 
 from __future__ import annotations
@@ -122,9 +122,9 @@ def hvcodec_entries() -> list[HvcodecCodec | Unavailable]:
     """Every curve of hvcodec, or the reason why there is none."""
     curves: list[HvcodecCodec] = []
     for profile in PROFILES:
-        # At effort 5 a picture takes many seconds; the curve that is compared with the published ones gets most points.
-        refined = MORE_QUALITIES if profile == "psnr" else FEW_QUALITIES
-        curves += [HvcodecCodec(profile, 1), HvcodecCodec(profile, 5, settings=refined)]
+        # With effort a picture takes long; the profile that is compared with the published curves gets most points.
+        efforts, settings = ((5, 7), MORE_QUALITIES) if profile == "psnr" else ((5,), FEW_QUALITIES)
+        curves += [HvcodecCodec(profile, 1), *(HvcodecCodec(profile, effort, settings=settings) for effort in efforts)]
     curves.append(EqualRho())
     profiles, reason = installed_profiles()
     entries: list[HvcodecCodec | Unavailable] = []

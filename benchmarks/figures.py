@@ -34,7 +34,8 @@ SHOWN_ANCHORS = {
     "ms_ssim_db": ("measured/vvenc-slow-420-10b", "published/bmshj2018-hyperprior-msssim"),
     "ssimulacra2": ("measured/vvenc-slow-420-10b", "measured/avif-s4-default"),
 }
-HIDDEN = ("hvcodec-preview-e1", "hvcodec-preview-e5", "hvcodec-all-equal-e1")  # a figure can hold only so many
+# A figure can hold only so many.
+HIDDEN = ("hvcodec-preview-e1", "hvcodec-preview-e5", "hvcodec-psnr-e7", "hvcodec-all-equal-e1")
 SHOWN_OWN = ("avif-s4-psnr", "jxl-e7", "webp-m6", "jpeg-420", "jpeg2000", "heic")
 LEAST_BPP = 0.01
 AXIS_TITLES = {"psnr_db": "PSNR, dB", "ms_ssim_db": "MS-SSIM, dB", "ssimulacra2": "SSIMULACRA2"}

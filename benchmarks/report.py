@@ -29,7 +29,7 @@ SCRIPTS = (
     "about.js",
     "main.js",
 )
-SHOWN_LATER = ("hvcodec-preview-e1", "hvcodec-preview-e5", "hvcodec-perceptual-e5")
+SHOWN_LATER = ("hvcodec-preview-e1", "hvcodec-preview-e5", "hvcodec-psnr-e7", "hvcodec-perceptual-e5")
 SHOWN_FIRST = ("jpeg-420", "webp-m6", "avif-s4-psnr", "jxl-e7", "published/vtm-18.0")
 REFERENCES = ("published/vtm-18.0", "avif-s4-psnr", "avif-s4", "webp-m6")
 WIPE = ("hvcodec-psnr", "hvcodec-perceptual", "jpeg-420", "webp-m6", "avif-s4", "jxl-e7")

@@ -38,10 +38,10 @@ Dtype = Literal["float32", "bfloat16"]
 Array = np.ndarray[Any, np.dtype[Any]]
 Symbols = list[Array]  # of one picture: (Z, rows, columns) for each layer
 
-ITERATIONS = (0, 0, 8, 14, 24, 40, 75, 110, 160, 240)
+ITERATIONS = (0, 0, 8, 14, 24, 40, 75, 120, 170, 240)
 """Steps of refinement at each effort; effort 0 does not even ask the prior what symbols cost."""
 
-PATIENT = 7
+PATIENT = 8
 """From this effort on refinement takes twice the time to compute in full precision."""
 
 DEFAULT_EFFORT = 1
