@@ -248,22 +248,26 @@ def efforts(results: Path) -> str | None:
 
 
 def effort_curves(results: Path) -> str | None:
-    """What effort 5 saves along each profile, in its own metric, from the rate-distortion rows of all pictures."""
+    """What effort saves along each profile, in its own metric, from the rate-distortion rows of all pictures."""
     rows = []
     for profile, metric in EFFORT_METRICS.items():
-        paths = [results / f"hvcodec-{profile}-e{effort}.json" for effort in (1, 5)]
-        if not all(path.is_file() for path in paths):
-            continue
-        plain, refined = map(store.read, paths)
-        rates = [
-            metrics.bd_rate(*_of_picture(plain, picture, metric), *_of_picture(refined, picture, metric))
-            for picture in refined["set"]
-        ]
-        seconds = [row["encode_cpu_s"] for row in refined["rows"]]
-        cells = [f"{fmean(rates):+.1f} %", f"{max(rates):+.1f} %", f"{median(seconds):.0f} s"]
-        rows.append([f"`{profile}`", METRIC_TITLES[metric], str(len(rates)), *cells])
-    head = ["profile", "metric", "pictures", "BD-rate of effort 5, mean", "worst picture", "encode, one thread"]
-    return markdown(head, rows) if rows else None
+        plain, *others = (results / f"hvcodec-{profile}-e{effort}.json" for effort in range(1, 10))
+        for effort, path in enumerate(others, start=2):
+            if plain.is_file() and path.is_file():
+                rows.append([f"`{profile}`", METRIC_TITLES[metric], str(effort), *_saved(plain, path, metric)])
+    head = ["profile", "metric", "effort", "pictures", "BD-rate against effort 1, mean", "worst picture"]
+    return markdown([*head, "encode, one thread"], rows) if rows else None
+
+
+def _saved(plain: Path, refined: Path, metric: str) -> list[str]:
+    """Pictures, mean and worst BD-rate of one file against another, and the time of an encode."""
+    before, after = store.read(plain), store.read(refined)
+    rates = [
+        metrics.bd_rate(*_of_picture(before, picture, metric), *_of_picture(after, picture, metric))
+        for picture in after["set"]
+    ]
+    seconds = median(row["encode_cpu_s"] for row in after["rows"])
+    return [str(len(rates)), f"{fmean(rates):+.1f} %", f"{max(rates):+.1f} %", f"{seconds:.0f} s"]
 
 
 def _of_picture(document: dict[str, Any], picture: str, metric: str) -> tuple[list[float], list[float]]:

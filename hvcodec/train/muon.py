@@ -69,6 +69,7 @@ def orthogonal(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     for _ in range(ITERATIONS):
         square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
+        factor = torch.baddbmm(square, square, square, beta=b, alpha=c)
+        x = torch.baddbmm(x, factor, x, beta=a)
     result: Tensor = (x.mT if tall else x).to(matrices.dtype)
     return result
