@@ -22,7 +22,7 @@ from . import store
 from .environment import environment
 
 FILE = "training.json"
-BATCHES, THREADS = (4, 8), (1, 2)
+BATCHES, THREADS = (4, 8, 16), (1, 2)
 WARM_UP, KERNELS = 3, 12
 REST = "backward and the rest"
 Row = dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hvcodec_benchmarks import docs_figures, figures, tables
+from hvcodec_benchmarks import docs_figures, figures, store, tables
 from hvcodec_benchmarks.progress import Reporter
 
 PAGE = """# Title
@@ -67,3 +67,20 @@ def test_every_table_is_markdown_or_nothing(name: str, results: Path, tmp_path: 
     if made is not None:
         lines = [line for line in made.splitlines() if line.startswith("|")]
         assert len({line.count("|") for line in lines}) == 1
+
+
+def test_effort_that_saves_a_tenth_of_the_bytes_is_told_as_that(tmp_path: Path) -> None:
+    points = ((0.1, 28.0), (0.3, 31.0), (0.8, 35.0), (2.0, 41.0))
+    for effort, share in ((1, 1.0), (5, 0.95), (7, 0.9)):
+        rows = [
+            {"picture": name, "bpp": share * bpp, "psnr_db": psnr, "encode_cpu_s": 10.0 * effort}
+            for name in ("a", "b")
+            for bpp, psnr in points
+        ]
+        store.write(tmp_path / f"hvcodec-psnr-e{effort}.json", {"set": ["a", "b"], "rows": rows})
+    table = tables.effort_curves(tmp_path)
+    assert table is not None
+    assert table.splitlines()[2:] == [
+        "| `psnr` | PSNR | 5 | 2 | -5.0 % | -5.0 % | 50 s |",
+        "| `psnr` | PSNR | 7 | 2 | -10.0 % | -10.0 % | 70 s |",
+    ]
