@@ -41,5 +41,6 @@ def test_a_profile_that_the_model_lacks_is_listed_with_the_reason() -> None:
 def test_without_a_model_hvcodec_is_listed_with_the_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HVCODEC_MODEL", str(tmp_path / "missing.safetensors"))
     entries = adapter.hvcodec_entries()
-    assert {entry.name for entry in entries} >= {"hvcodec-psnr-e1", "hvcodec-perceptual-e5", "hvcodec-all-equal-e1"}
+    assert len(entries) == 2 * len(adapter.PROFILES) + 2
+    assert {entry.name for entry in entries} >= {"hvcodec-psnr-e7", "hvcodec-perceptual-e5", "hvcodec-all-equal-e1"}
     assert all(isinstance(entry, Unavailable) and "missing" in entry.reason for entry in entries)
