@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from hvcodec.errors import ModelError
 
-from .blocks import Modules, floor_ste, round_ste
+from .blocks import Modules, snap
 from .config import RHO_LEVELS, SCALE_COUNT, ModelConfig
 
 ACTIVATION_MAX = 255
@@ -35,8 +35,7 @@ EXACT_LIMIT = 1 << 24
 
 def requantize(y: Tensor, shift: int = WEIGHT_SHIFT) -> Tensor:
     """Sums back to activations: divide by a power of two, round half up, clamp to 0..255. Exact."""
-    scaled = y * 2.0**-shift
-    return floor_ste(scaled + 0.5).clamp(0, ACTIVATION_MAX)
+    return snap(y, 2.0**-shift, 0, ACTIVATION_MAX)
 
 
 def magnitudes(k: Tensor) -> Tensor:
@@ -77,7 +76,7 @@ class ExactConv(nn.Module):
         """The weights as integers."""
         if self.fixed is not None:
             return self.fixed
-        return round_ste(self.weight * 2.0**self.shift).clamp(-self.limit, self.limit)
+        return snap(self.weight, 2.0**self.shift, -self.limit, self.limit)
 
     def bound(self) -> int:
         """Largest absolute sum that any input can give: fan-in times largest weight times largest input."""
@@ -116,15 +115,22 @@ class RhoTable(nn.Module):
         """(groups, 64, channels) integers of 16 bits."""
         if self.fixed is not None:
             return self.fixed
-        table = round_ste(torch.einsum("lk,gkc->glc", self.spread, self.knots) * self.grid)
-        return table.clamp(-TABLE_MAX, TABLE_MAX)
+        return self._on_grid(self.spread.expand(len(self.knots), -1, -1))
+
+    def _on_grid(self, spread: Tensor) -> Tensor:
+        """The integers of some levels, (groups, levels, channels), from their places between the knots."""
+        return snap(spread @ self.knots, self.grid, -TABLE_MAX, TABLE_MAX)
 
     def bound(self) -> int:
         """Largest absolute value that any rate vector can give."""
         return int(self.table().abs().amax(dim=1).sum(dim=0).max().item())
 
     def forward(self, rho: Tensor) -> Tensor:  # (N, groups) -> (N, channels, 1, 1)
-        return self.table()[self.groups, rho.long()].sum(dim=1)[:, :, None, None]
+        if self.fixed is not None:
+            integers = self.fixed[self.groups, rho.long()].sum(dim=1)
+        else:  # only what is asked for: looking it up in the whole table has a costly gradient
+            integers = self._on_grid(self.spread[rho.long().T]).sum(dim=0)
+        return integers[:, :, None, None]
 
 
 class Residual(NamedTuple):

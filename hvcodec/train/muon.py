@@ -25,27 +25,29 @@ class Muon:
 
     def __init__(self, parameters: list[nn.Parameter], momentum: float, dtype: torch.dtype = torch.bfloat16) -> None:
         self.parameters, self.momentum, self.dtype = parameters, momentum, dtype
-        self.velocity = [torch.zeros_like(parameter) for parameter in parameters]
+        # All matrices of a shape at once: a GPU is kept waiting by many calls.
+        by_shape: dict[torch.Size, list[int]] = {}
+        for i, parameter in enumerate(parameters):
+            by_shape.setdefault(parameter.shape, []).append(i)
+        self._members = list(by_shape.values())
+        self._velocities = [parameters[own[0]].new_zeros(len(own), *shape) for shape, own in by_shape.items()]
+        rows = zip(self._members, self._velocities, strict=True)
+        of_index = {i: row for own, velocity in rows for i, row in zip(own, velocity, strict=True)}
+        self.velocity = [of_index[i] for i in range(len(parameters))]
 
     @torch.no_grad()
     def step(self, rate: float, bad: Tensor) -> None:
         """Move the parameters; where `bad` is 1 they and their momentum stay as they were."""
-        by_shape: dict[torch.Size, list[int]] = {}
-        for i, parameter in enumerate(self.parameters):
-            by_shape.setdefault(parameter.shape, []).append(i)
         good = bad == 0
-        for shape, members in by_shape.items():  # all matrices of a shape at once: a GPU is kept waiting by many calls
-            gradient = torch.stack([_gradient(self.parameters[i]) for i in members])
-            gradient = torch.where(good, gradient, 0)
-            velocities = [self.velocity[i] for i in members]
-            before = torch.stack(velocities)
-            velocity = torch.where(good, before.lerp(gradient, 1 - self.momentum), before)
-            torch._foreach_copy_(velocities, list(velocity.unbind()))
-            nesterov = gradient.lerp(velocity, self.momentum)
+        for members, velocity in zip(self._members, self._velocities, strict=True):
+            parameters = [self.parameters[i] for i in members]
+            gradient = torch.where(good, torch.stack([_gradient(parameter) for parameter in parameters]), 0)
+            velocity.mul_(torch.where(good, self.momentum, 1.0)).add_(gradient, alpha=1 - self.momentum)
+            nesterov = gradient.lerp_(velocity, self.momentum)
             updates = orthogonal(nesterov.flatten(2), self.dtype)
             size = rate * RMS * max(updates.shape[1:]) ** 0.5
             updates = updates * torch.where(good, size, 0.0)
-            torch._foreach_sub_([self.parameters[i] for i in members], list(updates.view(-1, *shape).unbind()))
+            torch._foreach_sub_(tuple(parameters), updates.view(velocity.shape).unbind())
 
     def state_dict(self) -> dict[str, Any]:
         return {"velocity": list(self.velocity)}

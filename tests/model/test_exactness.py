@@ -16,6 +16,7 @@ from hvcodec import container
 from hvcodec.codec import Codec
 from hvcodec.errors import ModelError
 from hvcodec.model import Model, ModelConfig, prior, tiny_config
+from hvcodec.model.blocks import snap
 from hvcodec.model.prior import EXACT_LIMIT, ExactConv, Prior, RhoTable, magnitudes, requantize
 from hvcodec.model.weights import save_weights
 
@@ -90,6 +91,15 @@ def test_requantize_is_the_integer_shift_up_to_the_limit() -> None:
     y = np.concatenate([edges, rng.integers(1 - EXACT_LIMIT, EXACT_LIMIT, 10_000), np.arange(-40_000, 40_000)])
     found = requantize(torch.from_numpy(y).float()).numpy()
     np.testing.assert_array_equal(found, decoder.q(y))
+
+
+def test_the_gradient_of_snap_is_that_of_a_clamp_without_the_rounding() -> None:
+    x = torch.tensor([-9.0, -0.5, -0.26, -0.25, 0.0, 0.2, 3.0, 5.24, 5.25, 80.0], requires_grad=True)
+    found = snap(x, 2.0, 0, 10)
+    assert found.tolist() == [0, 0, 0, 0, 0, 0, 6, 10, 10, 10]
+    (gradient,) = torch.autograd.grad(found, x, torch.arange(1.0, 11.0))
+    # 2 x rounds to less than 0 below -0.25, and to more than 10 from 5.25 on.
+    assert gradient.tolist() == [0, 0, 0, 8, 10, 12, 14, 16, 0, 0]
 
 
 def test_magnitudes_of_every_symbol_are_those_of_the_document() -> None:
