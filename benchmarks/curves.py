@@ -12,6 +12,7 @@ from hvcodec import baseline, metrics
 
 from . import store
 
+Row = dict[str, Any]
 METRICS = ("psnr_db", "ms_ssim_db", "ssimulacra2")
 
 
@@ -77,6 +78,17 @@ def efficient(rates: Sequence[float], qualities: Sequence[float]) -> tuple[list[
         if not kept or quality > kept[-1][1]:
             kept.append((rate, quality))
     return [rate for rate, _ in kept], [quality for _, quality in kept]
+
+
+def of_pictures(plain: Sequence[Row], refined: Sequence[Row], metric: str) -> list[float]:
+    """BD-rates of each picture of `refined` against its own rows in `plain`."""
+
+    def points(rows: Sequence[Row], picture: str) -> tuple[list[float], list[float]]:
+        own = [row for row in rows if row["picture"] == picture]
+        return [row["n_bytes"] for row in own], [row[metric] for row in own]
+
+    names = dict.fromkeys(row["picture"] for row in refined)
+    return [metrics.bd_rate(*points(plain, name), *points(refined, name)) for name in names]
 
 
 def bd_table(curves: Iterable[Curve], metric: str) -> dict[str, dict[str, float]]:

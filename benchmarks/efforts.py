@@ -13,7 +13,7 @@ import numpy as np
 from hvcodec import Codec, Picture, metrics
 from hvcodec.codec import ITERATIONS
 
-from . import store
+from . import curves, store
 from .cache import RowCache, key_of
 from .environment import environment
 from .fingerprint import digest, fixed_picture
@@ -81,16 +81,13 @@ def measure(codec: Codec, sample: Sample, effort: int, quality: float) -> Row:
 
 def summary(rows: Sequence[Row]) -> list[Row]:
     """For each effort the mean over the pictures of their BD-rates against effort 1, and the median time."""
+    by_effort = {
+        effort: [row for row in rows if row["effort"] == effort] for effort in sorted({row["effort"] for row in rows})
+    }
     result = []
-    for effort in sorted({row["effort"] for row in rows}):
-        rates = []
-        for picture in dict.fromkeys(row["picture"] for row in rows):
-            plain, own = (
-                [(row["n_bytes"], row["psnr_db"]) for row in rows if (row["picture"], row["effort"]) == (picture, e)]
-                for e in (1, effort)
-            )
-            rates.append(metrics.bd_rate(*zip(*plain, strict=True), *zip(*own, strict=True)))
-        times = [row["encode_s"] for row in rows if row["effort"] == effort]
+    for effort, own in by_effort.items():
+        rates = curves.of_pictures(by_effort[1], own, "psnr_db")
+        times = [row["encode_s"] for row in own]
         result.append(
             {
                 "effort": effort,

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
-
-from hvcodec import metrics
 
 from . import anchors, curves, store
 from .curves import Curve
@@ -128,7 +125,9 @@ def training(results: Path) -> str | None:
         ]
         for row in study["rows"]
     ]
-    where = study["environment"]["gpu"] if study["device"] == "cuda" else study["environment"]["cpu"]
+    machine = study["environment"]
+    bf16 = " and ".join(machine["cpu_bf16"]) or "no units for bfloat16"
+    where = machine["gpu"] if study["device"] == "cuda" else f"{machine['cpu']} with {bf16}"
     return f"{where}.\n\n{markdown(['a step of', 'crops/s', *names], rows)}"
 
 
@@ -261,18 +260,10 @@ def effort_curves(results: Path) -> str | None:
 
 def _saved(plain: Path, refined: Path, metric: str) -> list[str]:
     """Pictures, mean and worst BD-rate of one file against another, and the time of an encode."""
-    before, after = store.read(plain), store.read(refined)
-    rates = [
-        metrics.bd_rate(*_of_picture(before, picture, metric), *_of_picture(after, picture, metric))
-        for picture in after["set"]
-    ]
-    seconds = median(row["encode_cpu_s"] for row in after["rows"])
+    rows = store.read(refined)["rows"]
+    rates = curves.of_pictures(store.read(plain)["rows"], rows, metric)
+    seconds = median(row["encode_cpu_s"] for row in rows)
     return [str(len(rates)), f"{fmean(rates):+.1f} %", f"{max(rates):+.1f} %", f"{seconds:.0f} s"]
-
-
-def _of_picture(document: dict[str, Any], picture: str, metric: str) -> tuple[list[float], list[float]]:
-    rows = [row for row in document["rows"] if row["picture"] == picture]
-    return [row["bpp"] for row in rows], [row[metric] for row in rows]
 
 
 def regions(results: Path) -> str | None:

@@ -30,6 +30,10 @@ def test_a_short_measurement_is_written_and_shown(tmp_path: Path) -> None:
     shown = tables.training(tmp_path / "kodak")
     assert shown is not None
     assert "| 2 crops, 1 thread |" in shown
+    for units, said in ((["AMX", "AVX-512 BF16"], "with AMX and AVX-512 BF16."), ([], "with no units for bfloat16.")):
+        document["environment"]["cpu_bf16"] = units
+        store.write(target, document)
+        assert said in str(tables.training(tmp_path / "kodak"))
     kernels = tables.training_kernels(tmp_path / "kodak")
     assert kernels is not None
     assert document["kernels"][0]["name"] in kernels
