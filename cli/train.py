@@ -32,8 +32,8 @@ def train(
 ) -> None:
     """Train a model on a folder of pictures.
 
-    CONFIG is a TOML file, or the name of one that comes with hvcodec: toy (a minute, to see it work) or
-    default. With --resume it may be left out: the run remembers its own, and --minutes counts from the
+    CONFIG is a TOML file, or the name of one that comes with hvcodec: toy (a minute, to see it work), default,
+    or perceptual. With --resume it may be left out: the run remembers its own, and --minutes counts from the
     beginning of the run. Under torchrun every process takes its share of each batch.
     """
     if config is None and resume is None:

@@ -23,6 +23,7 @@ RHO_MAX = 63
 MOST_MASKING = 2.0
 DEFAULT_PROFILE = "psnr"
 EQUAL_PROFILE = "equal"
+TRAINED_PROFILE = "trained"
 
 # What photographs give at the start, the middle and the end of a path, as a first idea without measurements.
 USUAL = {
@@ -237,6 +238,12 @@ def uniform(n_groups: int) -> Profile:
     """The profile that gives all groups the same rate; it needs no measurement."""
     ends = (Knot(0.0, (0,) * n_groups), Knot(100.0, (RHO_MAX,) * n_groups))
     return Profile(EQUAL_PROFILE, "the same rate value for every group", ends)
+
+
+def single(level: int, n_groups: int) -> Profile:
+    """The profile of a model that was trained for one level: whatever the quality, it is that."""
+    ends = (Knot(0.0, (level,) * n_groups), Knot(100.0, (level,) * n_groups))
+    return Profile(TRAINED_PROFILE, "the one level that this model was trained for", ends)
 
 
 @lru_cache(maxsize=64)

@@ -13,6 +13,8 @@ import json
 import logging
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,11 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from hvcodec.errors import ConfigError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger(__name__)
 
@@ -40,16 +47,36 @@ def save(folder: Path, step: int, state: Any) -> Path:
     tree = json.dumps(_flatten(state, "", tensors))
     path = folder / f"checkpoint-{step:08d}.safetensors"
     temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        file.write(to_bytes(tensors, metadata={_KEY: tree}))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(to_bytes(tensors, metadata={_KEY: tree}))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as err:
+        temporary.unlink(missing_ok=True)
+        raise ConfigError(
+            f"the checkpoint {path} cannot be written ({err.strerror}): make room for it, then go on with --resume"
+        ) from err
     _flush_folder(folder)
     stale = [old for old in checkpoints(folder) if old != path][KEPT - 1 :]
     for old in [*stale, *folder.glob("checkpoint-*.tmp")]:
         old.unlink(missing_ok=True)
     return path
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in a folder meanwhile; ConfigError if one does. A kill ends it too."""
+    with (folder / ".lock").open("wb") as file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            raise ConfigError(
+                f"another process is training in {folder}: wait for it, or choose another folder"
+            ) from err
+        yield
 
 
 def load(folder: Path, device: torch.device | str = "cpu") -> Any:

@@ -20,6 +20,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from hvcodec.catalog import profiles_file, store_profile
 from hvcodec.errors import ConfigError, ModelError
 from hvcodec.files import write_whole
 from hvcodec.model import Model, ModelConfig, default_config, tiny_config
@@ -36,6 +38,7 @@ from hvcodec.model.blocks import Block
 from hvcodec.model.likelihood import logistic_bits
 from hvcodec.model.rounding import usual_caution
 from hvcodec.model.weights import save_weights
+from hvcodec.profiles import single
 
 from . import checkpoint, plots, validation
 from .config import TrainConfig, nearest, parse
@@ -45,10 +48,10 @@ from .forward import Bits, forward
 from .graft import graft
 from .journal import Journal, Show
 from .ladder import start_ladder
-from .objective import Objective, across_ranks
+from .objective import Objective, across_ranks, squared_error
 from .objectives import build
 from .optimizer import Optimizer
-from .ranks import is_first_here, joined, of_the_first, rank_and_world
+from .ranks import is_first, is_first_here, joined, of_the_first, rank_and_world
 from .recorded import Recorded
 from .tables import fit_tables
 
@@ -77,8 +80,8 @@ class Step(nn.Module):
                 module.compile(backend=COMPILER, dynamic=False)  # one kernel for each stride
         self.bits = torch.compile(logistic_bits, backend=COMPILER, dynamic=True)
 
-    def forward(self, pixels: Tensor, rho: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(loss to minimise, the objective's loss, distortion (N,), rates (N, groups))."""
+    def forward(self, pixels: Tensor, rho: Tensor) -> tuple[Tensor, ...]:
+        """(loss to minimise, the objective's loss, distortion (N,), squared error (N,), rates (N, groups))."""
         cheaply = self.settled and usual_caution(self.objective.shares) > 0  # as the encoder will
         out = forward(self.model, pixels, rho, self.noise, cheaply=cheaply, bits=self.bits)
         distortion = self.objective.distortion(pixels, out.reconstruction)
@@ -88,6 +91,7 @@ class Step(nn.Module):
             objective + out.rates.sum(dim=1).mean(),
             objective.detach(),
             distortion.detach(),
+            squared_error(pixels, out.reconstruction.detach()),
             out.rates.detach(),
         )
 
@@ -200,7 +204,7 @@ class Trainer:
         self.step_module.train()
         begun = clock() - self.seconds  # as if the run had never stopped
         next_save = self.seconds + run.checkpoint_seconds
-        next_validation = self.seconds + run.validate_seconds
+        next_validation = self._after(run.validate_seconds)
         self._told = self.step, clock()
         with self.journal.bar() as show:
             while True:
@@ -212,7 +216,7 @@ class Trainer:
                     next_save = self.seconds + run.checkpoint_seconds
                 if to_validate:
                     self.validate()
-                    next_validation = self.seconds + run.validate_seconds
+                    next_validation = self._after(run.validate_seconds)
                 if progress == 1:
                     return self.finish()
                 if progress >= 1 - run.settle and not self.step_module.settled:
@@ -221,6 +225,10 @@ class Trainer:
                 self.step += 1
                 if self.step % run.log_steps == 0:
                     self._tell(row, progress, show)
+
+    def _after(self, interval: float) -> float:
+        """The next multiple of an interval on the clock of the run: one that is often killed must get there too."""
+        return (self.seconds // interval + 1) * interval
 
     def _train_step(self, rate_factor: float) -> dict[str, Any]:
         run = self.config.run
@@ -231,17 +239,17 @@ class Trainer:
             self._recorded = Recorded(self._passes, parameters, self.step_module.noise, pixels, rho)
         draws = generator(run.seed, f"noise of rank {self.rank}", self.step)
         self.step_module.noise.manual_seed(int(draws.integers(2**63)))
-        objective_loss, distortion, rates = (self._recorded or self._passes)(pixels, rho)
+        objective_loss, distortion, mse, rates = (self._recorded or self._passes)(pixels, rho)
         norm = self.optimizer.step(rate_factor)
         self.step_module.objective.update(distortion, rates)
         self.optimizer.average_into(*self._averaged, self.step)
         return {
-            "loss": objective_loss, "mse": distortion.mean(), "rates": rates.mean(dim=0), "norm": norm,
+            "loss": objective_loss, "mse": mse.mean(), "rates": rates.mean(dim=0), "norm": norm,
             "skipped": self.optimizer.skipped, **self.step_module.objective.report(),
         }  # fmt: skip
 
     def _passes(self, pixels: Tensor, rho: Tensor) -> tuple[Tensor, ...]:
-        """Forward and backward: (the objective's loss, distortion (N,), rates (N, groups)), and gradients."""
+        """Forward and backward: what Step gives but for the first, and gradients."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.run.bf16):
             loss, *outputs = self.wrapped(pixels, rho)
         loss.backward()
@@ -260,19 +268,28 @@ class Trainer:
         """Measure the averaged weights on pictures never trained on, and log it."""
         # The same number of batches for every rank, so that the mean of their means is the mean.
         share = -(-self.config.run.validation_crops // (HOST_BATCH * self.world))
-        for level in validation.levels_of(self.step_module.objective):
+        objective = self.step_module.objective
+        for level in validation.levels_of(objective):
             batches = (self.validation.at(self.rank * share + i) for i in range(share))
-            measured = validation.measure(self.average, batches, level, bf16=self.config.run.bf16)
-            self.step_module.objective.calibrate(measured.distortion, measured.rates)
+            measured = validation.measure(self.average, objective, batches, level, bf16=self.config.run.bf16)
+            objective.calibrate(measured.distortion, measured.rates)
             self.journal.write("validation", self.step, self.seconds, measured.row(level))
 
     def finish(self) -> Path:
         """Fit the frequency tables, write the model and the plots."""
-        path = self.folder / "model.safetensors"
+        path, objective = self.folder / "model.safetensors", self.step_module.objective
+        skipped = int(self.optimizer.skipped)
+        if 2 * skipped > self.step:
+            raise ConfigError(
+                f"{skipped} of {self.step} steps were skipped because their gradient was not finite, so no model is "
+                "written: lower optimizer.learning_rate, or look at objective.params"
+            )
         if self.rank == 0:
-            model = copy.deepcopy(self.average).cpu()
-            fitted = fit_tables(model, self._sample(TABLE_STEP, TABLE_CROPS), self.config.run.seed)
-            model_id = save_weights(path, model, fitted.tables, self.step_module.objective.shares)
+            model, levels = copy.deepcopy(self.average).cpu(), objective.rho.levels
+            fitted = fit_tables(model, self._sample(TABLE_STEP, TABLE_CROPS), levels, self.config.run.seed)
+            model_id = save_weights(path, model, fitted.tables, objective.shares)
+            if len(levels) == 1:  # at another one this network does not know what it is told
+                store_profile(profiles_file(path), single(levels[0], len(model.config.stages)))
             self.journal.write("tables", self.step, self.seconds, {"id": model_id.hex(), **fitted.report()})
             plots.plot(self.journal.path, self.folder)
         return path
@@ -339,9 +356,9 @@ def train(
     if data is not None:
         config = replace(config, data=replace(config.data, folder=str(data.resolve())))
     folder.mkdir(parents=True, exist_ok=True)
-    with joined(device) as chosen:
+    with joined(device) as chosen, checkpoint.alone(folder) if is_first() else nullcontext():
         trainer = Trainer(config, folder, chosen, state)
-        if trainer.rank == 0:
+        if is_first():
             write_whole(folder / "config.json", (json.dumps(config.to_dict(), indent=1) + "\n").encode())
         trainer.journal.rewind(trainer.step if resume else -1)
         return trainer.run()

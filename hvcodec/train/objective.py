@@ -19,8 +19,8 @@ class Objective(nn.Module):
     """What takes the place of the squared error, by how much (hvcodec.model.perceptual.error_map)."""
 
     def distortion(self, pixels: Tensor, reconstruction: Tensor) -> Tensor:
-        """Mean squared error of each picture: (N,), from pixels 0..1 (N, 3, H, W)."""
-        return (reconstruction.float() - pixels).square().mean(dim=(1, 2, 3))
+        """What is made small beside the rate, of each picture: (N,), from pixels 0..1 (N, 3, H, W)."""
+        return squared_error(pixels, reconstruction)
 
     def loss(self, distortion: Tensor, rates: Tensor, rho: Tensor) -> Tensor:
         """Return the loss from the distortion (N,), rates (N, G) and levels (N, G) of a batch."""
@@ -38,6 +38,11 @@ class Objective(nn.Module):
     def report(self) -> dict[str, Tensor]:
         """Return what is worth a column in the log, as tensors without a gradient."""
         return {}
+
+
+def squared_error(pixels: Tensor, reconstruction: Tensor) -> Tensor:
+    """Mean squared error of each picture: (N,), from pixels 0..1 (N, 3, H, W)."""
+    return (reconstruction.float() - pixels).square().mean(dim=(1, 2, 3))
 
 
 def across_ranks(value: Tensor) -> Tensor:

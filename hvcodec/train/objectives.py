@@ -21,6 +21,8 @@ from __future__ import annotations
 
 import inspect
 import math
+import types
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -161,6 +163,8 @@ class PixelScale(Objective):
 
     def __init__(self, groups: int, seed: int, *, rho: int = 32, width: int = 16, stretch: float = 30.0) -> None:
         super().__init__()
+        if width < 1:
+            raise ValueError(f"width must be positive, not {width}")
         self.rho = FixedRho(groups, rho)
         self.start = math.log(DIMENSIONS / (2 * LN2 * lambda_of(rho)))
         self.stretch = stretch
@@ -212,12 +216,34 @@ def build(name: str, params: Mapping[str, Any], *, groups: int, seed: int = 0) -
         raise ConfigError(f"unknown objective {name!r}; {nearest(name, OBJECTIVES)}")
     kind = OBJECTIVES[name]
     known = [p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    for key in params:
+    hints = typing.get_type_hints(kind.__init__)
+    for key, value in params.items():
         if key not in known:
             raise ConfigError(f"unknown parameter {key!r} of objective {name!r}; {nearest(key, known)}")
+        if not _fits(hints[key], value):
+            raise ConfigError(f"parameter {key!r} of objective {name!r} must be {_words(hints[key])}, not {value!r}")
     try:
         objective: Any = kind
         built: Objective = objective(groups, seed, **params)
     except (TypeError, ValueError) as err:
         raise ConfigError(f"objective {name!r} cannot be built: {err}") from err
     return built
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    """Whether a value from a configuration is what a parameter's annotation asks for."""
+    if isinstance(hint, types.UnionType):
+        return any(_fits(part, value) for part in typing.get_args(hint))
+    if typing.get_origin(hint) is Sequence:
+        return isinstance(value, list | tuple) and all(_fits(typing.get_args(hint)[0], item) for item in value)
+    if hint is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is hint  # not isinstance: true is no number here
+
+
+def _words(hint: Any) -> str:
+    if isinstance(hint, types.UnionType):
+        return " or ".join(_words(part) for part in typing.get_args(hint) if part is not types.NoneType)
+    if typing.get_origin(hint) is Sequence:
+        return f"a list, each {_words(typing.get_args(hint)[0])}"
+    return {float: "a finite number", int: "a whole number"}[hint]

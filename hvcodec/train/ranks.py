@@ -17,6 +17,11 @@ def rank_and_world() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
+def is_first() -> bool:
+    """Whether this process does what is done once: it writes the files of the run."""
+    return rank_and_world()[0] == 0
+
+
 def is_first_here() -> bool:
     """Whether this process does what is done once on each machine."""
     return int(os.environ.get("LOCAL_RANK", "0")) == 0

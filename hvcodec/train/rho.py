@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -23,6 +24,9 @@ def lambdas(rho: Tensor) -> Tensor:
 class Sampler(Protocol):
     """Says at which rate vectors a batch is trained; the answer depends on the step alone."""
 
+    levels: Sequence[int]
+    """Those that occur: a network knows no others."""
+
     def at(self, step: int, batch: int, device: torch.device | str = "cpu", *, rank: int = 0, world: int = 1) -> Tensor:
         """Return (batch, groups) int64 levels of this rank's pictures."""
         ...
@@ -35,6 +39,7 @@ class FixedRho:
         if not 0 <= level < RHO_LEVELS:
             raise ValueError(f"rho must lie in 0..{RHO_LEVELS - 1}, not {level}")
         self.groups, self.level = groups, level
+        self.levels: Sequence[int] = (level,)
 
     def at(self, step: int, batch: int, device: torch.device | str = "cpu", *, rank: int = 0, world: int = 1) -> Tensor:
         return torch.full((batch, self.groups), self.level, dtype=torch.int64, device=device)
@@ -52,7 +57,10 @@ class RhoSampler:
     ) -> None:
         if not 0 <= rare_from <= RHO_LEVELS:
             raise ValueError(f"rare_from must lie in 0..{RHO_LEVELS}, not {rare_from}")
+        if not 0 <= together <= 1 or not spread >= 0:
+            raise ValueError(f"together must lie in 0..1 and spread not be negative, not {together} and {spread}")
         self.groups, self.seed, self.together, self.spread = groups, seed, together, spread
+        self.levels: Sequence[int] = range(RHO_LEVELS)
         # Each common level three times, so that a uniform draw from the list is what is wanted.
         self._bases = np.array([level for level in range(RHO_LEVELS) for _ in range(3 if level < rare_from else 1)])
 

@@ -1,8 +1,9 @@
-"""Frequency tables from real symbols: what the deployed model emits on training pictures, at every rate."""
+"""Frequency tables from real symbols: what the deployed model emits on training pictures, at the rates it knows."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,6 @@ from torch import Tensor
 
 from hvcodec.entropy import Tables, histogram
 from hvcodec.model import Model
-from hvcodec.model.config import RHO_LEVELS
 from hvcodec.model.strips import analyze
 from hvcodec.model.walk import walk_prior
 from hvcodec.model.weights import from_tensors, to_tensors
@@ -32,19 +32,20 @@ class Fitted:
     def report(self) -> dict[str, float]:
         """What fitting saved against parametric tables, in percent."""
         fitted = self.bits["fitted"]
-        saved = {f"saved_against_{k}": 100 * (1 - fitted / v) for k, v in self.bits.items() if k != "fitted"}
+        others = {k: v for k, v in self.bits.items() if k != "fitted"}
+        # A model that codes nothing, as after a run that diverged, has nothing to save.
+        saved = {f"saved_against_{k}": 100 * (1 - fitted / v) if v else 0.0 for k, v in others.items()}
         return {**{f"bits_{k}": v for k, v in self.bits.items()}, **saved}
 
 
 @torch.inference_mode()
-def fit_tables(model: Model, pixels: Tensor, seed: int) -> Fitted:
-    """Fit tables on three quarters of the crops (N, 3, H, W), 0..1; measure them on the rest."""
+def fit_tables(model: Model, pixels: Tensor, levels: Sequence[int], seed: int) -> Fitted:
+    """Fit tables on three quarters of the crops (N, 3, H, W), 0..1, at these levels in turn; measure on the rest."""
     deployed, _ = from_tensors(model.config, to_tensors(copy.deepcopy(model), Tables.logistic()))
     counts: list[Array] = []
-    levels = generator(seed, "levels of the tables", 0).permutation(RHO_LEVELS)
+    order = generator(seed, "levels of the tables", 0).permutation(len(levels))
     for i, picture in enumerate(pixels):
-        level = int(levels[i % RHO_LEVELS])
-        counts.append(_count(deployed, picture, level))
+        counts.append(_count(deployed, picture, levels[order[i % len(order)]]))
     cut = max(1, len(counts) * 3 // 4)
     seen, fresh = sum(counts[:cut]), sum(counts[cut:]) if counts[cut:] else sum(counts)
     assert isinstance(seen, np.ndarray)

@@ -33,7 +33,7 @@ class Targeted(Objective):
         if not 0 <= memory < 1:
             raise ValueError("memory must lie in 0..1, below 1")
         self.memory = memory
-        self.register_buffer("target", target.float())
+        self.register_buffer("target", target.float(), persistent=False)  # the configuration's, also in a resumed run
         self.register_buffer("average", torch.zeros_like(self.target))  # of what is measured, from 0
         self.register_buffer("recent", torch.zeros_like(self.target))  # sum since the last validation
         self.register_buffer("recent_updates", torch.zeros(()))

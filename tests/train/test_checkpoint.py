@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import multiprocessing
 import os
@@ -100,6 +101,19 @@ def test_a_save_at_an_earlier_step_stays(tmp_path: Path) -> None:
     for step in (10, 20, 15):
         path = checkpoint.save(tmp_path, step, step)
         assert path.exists()
+
+
+def test_a_checkpoint_without_room_is_an_error_and_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = checkpoint.save(tmp_path, 1, {"x": torch.ones(3)})
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(ConfigError, match=r"checkpoint-00000002\.safetensors cannot be written .*go on with --resume"):
+        checkpoint.save(tmp_path, 2, {"x": torch.ones(3)})
+    assert list(tmp_path.iterdir()) == [before]
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -15,11 +15,14 @@ from short_runs import Row, Ticks, configuration, rows, shorten, write_pictures
 from synthetic import picture
 from torch import Tensor
 
+from hvcodec import Bytes, inspect
 from hvcodec.codec import Codec
 from hvcodec.errors import ConfigError
 from hvcodec.train import checkpoint, loop
+from hvcodec.train.config import TrainConfig
 from hvcodec.train.loop import Trainer, model_config, train
 from hvcodec.train.objectives import OBJECTIVES
+from hvcodec.train.tables import fit_tables
 
 TARGETS = {"distortion_target": {"mse": 1e-3}, "geco": {"mse": 1e-3}, "rate_target": {"bpp": 0.5}}
 
@@ -85,6 +88,26 @@ def test_the_plots_are_drawn(pictures: Path, tmp_path: Path, monkeypatch: pytest
     assert {path.stem for path in tmp_path.glob("*.png")} == {"loss", "rates", "distortion"}
 
 
+def test_a_model_for_one_level_codes_at_that_level(pictures: Path, tmp_path: Path) -> None:
+    config = configuration(pictures, objective={"name": "beta_vae", "params": {"rho": 20}})
+    path = train(config, tmp_path, device="cpu")
+    codec = Codec(path, device="cpu")
+    photo = picture(150, 100, seed=9)
+    encoded = codec.compress(photo)
+    assert inspect(encoded.data).rho == (20,) * 5
+    assert codec.compress(photo, quality=90).data == encoded.data
+    smaller = codec.compress(photo, target=Bytes(encoded.n_bytes - 3))
+    assert smaller.n_bytes <= encoded.n_bytes - 3
+
+    # The tables are fitted to symbols of this level alone.
+    trainer = Trainer(config, tmp_path / "again", "cpu", checkpoint.load(tmp_path))
+    crops = trainer._sample(loop.TABLE_STEP, loop.TABLE_CROPS)
+    at_20, at_all = (fit_tables(trainer.average, crops, levels, 0) for levels in ([20], range(64)))
+    (row,) = rows(tmp_path, "tables")
+    assert row["bits_logistic"] == pytest.approx(at_20.bits["logistic"])
+    assert row["bits_logistic"] != pytest.approx(at_all.bits["logistic"], rel=0.1)
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_runs_from_a_configuration(name: str, pictures: Path, tmp_path: Path) -> None:
     objective = {"name": name, "params": TARGETS.get(name, {})}
@@ -93,11 +116,14 @@ def test_every_objective_runs_from_a_configuration(name: str, pictures: Path, tm
     log = rows(tmp_path, "train")
     assert [row["step"] for row in log] == [1, 2, 3]
     assert all(math.isfinite(row["loss"]) and len(row["rates"]) == 5 for row in log)
+    assert all(0 < row["mse"] < 1 for row in log)  # pixels in 0..1, whatever the objective calls distortion
     reported = set(log[0]) - {"step", "kind", "loss", "mse", "rates", "norm", "skipped"}
     assert ("multiplier" in reported) == (name in TARGETS)
     assert ("elbo_bits_per_dimension" in reported) == name.endswith("_scale")
     one_level = name != "per_layer_beta"
-    assert len(rows(tmp_path, "validation")) == (1 if one_level else 4)
+    validation = rows(tmp_path, "validation")
+    assert len(validation) == (1 if one_level else 4)
+    assert all(math.isfinite(row["objective"]) for row in validation)
 
 
 def test_a_batch_that_is_not_finite_is_skipped_and_counted(
@@ -187,6 +213,30 @@ def test_only_the_last_part_of_a_run_settles(pictures: Path, tmp_path: Path, mon
     assert settled == [False] * 6 + [True] * 6
     moved = [not torch.equal(now, before) for before, now in pairwise(gains)]
     assert moved == [True] * 5 + [False] * 6
+
+
+def test_a_target_of_an_edited_configuration_counts_from_then_on(pictures: Path, tmp_path: Path) -> None:
+    def aiming(mse: float, steps: int) -> TrainConfig:
+        objective = {"name": "geco", "params": {"mse": mse, "rho": 20}}
+        return configuration(pictures, objective=objective, schedule={"steps": steps})
+
+    train(aiming(1e-3, 3), tmp_path, device="cpu")
+    train(aiming(4e-3, 6), tmp_path, resume=True, device="cpu")
+    before, after = (rows(tmp_path, "train")[i] for i in (2, 3))
+    # The excess is measured over the target, which is now four times as large; the average hardly moved.
+    assert (after["excess"] + 1) / (before["excess"] + 1) == pytest.approx(1 / 4, rel=0.3)
+
+
+def test_a_run_that_is_often_killed_validates_too(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configuration(pictures, run={"checkpoint_seconds": 1.0, "validate_seconds": 5.0})
+    for moment, resume in ((4, False), (8, True)):  # each time before five more seconds have passed
+        with monkeypatch.context() as patch:
+            crash_at(moment).install(patch)
+            with pytest.raises(Crash):
+                train(config, tmp_path, resume=resume, device="cpu")
+    assert {row["step"] for row in rows(tmp_path, "validation")} == {5}
 
 
 def test_a_longer_budget_goes_on_with_a_finished_run(pictures: Path, tmp_path: Path) -> None:
@@ -285,6 +335,22 @@ def test_a_run_is_not_overwritten_and_only_continued_as_what_it_is(pictures: Pat
     other = configuration(pictures, objective={"name": "geco", "params": {"mse": 1e-3}})
     with pytest.raises(ConfigError, match="the checkpoint is of another model, objective or version"):
         train(other, tmp_path, resume=True, device="cpu")
+
+
+def test_a_run_of_steps_that_were_skipped_gives_no_model(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(configuration(pictures), tmp_path, "cpu")
+    monkeypatch.setattr(trainer.crops, "at", lambda step: torch.full((2, 3, 64, 64), math.nan))
+    with pytest.raises(ConfigError, match=r"12 of 12 steps were skipped .* lower optimizer\.learning_rate"):
+        trainer.run()
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_two_processes_cannot_train_in_one_folder(pictures: Path, tmp_path: Path) -> None:
+    with checkpoint.alone(tmp_path), pytest.raises(ConfigError, match="another process is training in"):
+        train(configuration(pictures), tmp_path, device="cpu")
+    assert not checkpoint.checkpoints(tmp_path)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -384,6 +384,19 @@ def test_every_objective_takes_a_batch_of_pictures_and_resumes(name: str) -> Non
         ("beta_vae", {"rho": 64}, "rho must lie in 0..63, not 64"),
         ("rate_target", {"bpp": [1.0, 2.0]}, "bpp must be one number or 5"),
         ("per_layer_beta", {"reference": [5]}, "reference must name some of the groups 0..4"),
+        (
+            "per_layer_beta",
+            {"reference": [1.5]},
+            "'reference' of objective 'per_layer_beta' must be a list, each a whole",
+        ),
+        ("per_layer_beta", {"balance": math.nan}, "'balance' of objective 'per_layer_beta' must be a finite number"),
+        ("per_layer_beta", {"together": "a"}, "must be a finite number, not 'a'"),
+        ("per_layer_beta", {"together": -3}, "together must lie in 0..1"),
+        ("per_layer_beta", {"spread": -3}, "spread not be negative"),
+        ("beta_vae", {"rho": 3.5}, "must be a whole number, not 3.5"),
+        ("beta_vae", {"rho": True}, "must be a whole number, not True"),
+        ("rate_target", {"bpp": [0.1, "x", 1, 1, 1]}, "must be a finite number or a list, each a finite number"),
+        ("pixel_scale", {"width": 0}, "width must be positive"),
     ],
 )
 def test_a_wrong_objective_is_a_config_error(name: str, params: dict[str, object], message: str) -> None:
