@@ -34,7 +34,7 @@ from hvcodec.train.config import ObjectiveConfig, TrainConfig, find, load
 from hvcodec.train.data import Crops
 from hvcodec.train.journal import Journal
 from hvcodec.train.loop import HOST_BATCH, Trainer, channels_last
-from hvcodec.train.objective import Objective
+from hvcodec.train.objective import Objective, squared_error
 from hvcodec.train.objectives import build
 from hvcodec.train.optimizer import Optimizer
 from hvcodec.train.ranks import joined
@@ -61,13 +61,14 @@ class GuestStep(nn.Module):
         if device.type == "cuda":
             self.noise = torch.cuda.default_generators[torch.cuda.current_device()]
 
-    def forward(self, pixels: Tensor, rho: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(loss to minimise, the same for the log, distortion (N,), rates (N, 1))."""
+    def forward(self, pixels: Tensor, rho: Tensor) -> tuple[Tensor, ...]:
+        """(loss to minimise, the same for the log, distortion (N,), squared error (N,), rates (N, 1))."""
         out = self.model(pixels)
         rates = bits_per_pixel(out)
         distortion = self.objective.distortion(pixels, out["x_hat"])
         loss = self.objective.loss(distortion, rates, rho)
-        return loss, loss.detach(), distortion.detach(), rates.detach()
+        error = squared_error(pixels, out["x_hat"].detach())
+        return loss, loss.detach(), distortion.detach(), error, rates.detach()
 
 
 class GuestTrainer(Trainer):
@@ -102,8 +103,9 @@ class GuestTrainer(Trainer):
     def validate(self) -> None:
         """Measure the averaged weights on pictures never trained on, and log it."""
         batches = (self.validation.at(i) for i in range(-(-self.config.run.validation_crops // HOST_BATCH)))
-        measured = measure(self._updated(), batches, bf16=self.config.run.bf16)
-        self.journal.write("validation", self.step, self.seconds, measured.row(self.step_module.objective.rho.level))
+        objective = self.step_module.objective
+        measured = measure(self._updated(), objective, batches, bf16=self.config.run.bf16)
+        self.journal.write("validation", self.step, self.seconds, measured.row(objective.rho.level))
 
     def finish(self) -> Path:
         """Write the plots, and a checkpoint that CompressAI's evaluation tool takes."""
@@ -127,18 +129,20 @@ def bits_per_pixel(out: Mapping[str, Any]) -> Tensor:
 
 
 @torch.no_grad()
-def measure(model: nn.Module, batches: Iterable[Tensor], *, bf16: bool) -> Measured:
+def measure(model: nn.Module, objective: Objective, batches: Iterable[Tensor], *, bf16: bool) -> Measured:
     """Code batches of crops (N, 3, H, W), pixels 0..1, with rounded symbols."""
-    distortion, rates = [], []
+    distortion, rates, own = [], [], []
     device = next(model.parameters()).device
     for crops in batches:
         pixels = crops.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             out = model(pixels)
         shown = (out["x_hat"].float().clamp(0, 1) * 255).round() / 255
-        distortion.append((shown - pixels).square().mean(dim=(1, 2, 3)))
+        distortion.append(squared_error(pixels, shown))
         rates.append(bits_per_pixel(out))
-    return Measured(torch.cat(distortion), torch.cat(rates))
+        rho = objective.rho.at(0, len(pixels), device)
+        own.append(objective.loss(objective.distortion(pixels, out["x_hat"]), rates[-1], rho))
+    return Measured(torch.cat(distortion), torch.cat(rates), torch.stack(own).mean())
 
 
 def compare(
