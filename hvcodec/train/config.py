@@ -93,7 +93,7 @@ class ScheduleConfig:
     final_ratio: float = 0.03  # last learning rate, as a part of the largest
 
     def __post_init__(self) -> None:
-        _require("schedule.minutes", self.minutes, 0 < self.minutes < math.inf, "be a positive, finite number")
+        _require("schedule.minutes", self.minutes, 0 < self.minutes < math.inf, "be positive and finite")
         _require("schedule.steps", self.steps, self.steps >= 0, "not be negative")
         _require("schedule.warmup_steps", self.warmup_steps, self.warmup_steps >= 0, "not be negative")
         _require("schedule.final_ratio", self.final_ratio, 0 <= self.final_ratio <= 1, "lie in 0..1")
