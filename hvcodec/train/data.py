@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvcodec.errors import ConfigError
-from hvcodec.train.cache import Cache, pack
+from hvcodec.train.cache import SUFFIXES, Cache, pack
 from hvcodec.train.draws import generator, to_device
 from hvcodec.train.shards import shards
 
@@ -152,15 +152,22 @@ class Crops:
 def held_out(names: tuple[str, ...], share: float = HELD_OUT_SHARE) -> NDArray[np.bool_]:
     """Tell which pictures are kept for validation, (M,) bool, from a hash of their file names.
 
-    Neither the folder nor the suffix counts, so recoded copies fall on the same side. From a small folder
+    Neither the folder nor the suffixes count, so recoded copies fall on the same side. From a small folder
     of two pictures or more at least one is held out.
     """
-    digests = [hashlib.sha256(PurePosixPath(name).stem.encode()).digest() for name in names]
+    digests = [hashlib.sha256(_stem(name).encode()).digest() for name in names]
     hashes = np.array([int.from_bytes(digest[:8], "big") for digest in digests], dtype=np.float64)
     chosen = hashes < share * 2.0**64
     if share > 0 and len(names) > 1 and not chosen.any():
         chosen[hashes.argmin()] = True
     return chosen
+
+
+def _stem(name: str) -> str:
+    path = PurePosixPath(name)
+    while path.suffix.lower() in SUFFIXES:  # shards that recode a.jpg hold a.jpg.png
+        path = path.with_suffix("")
+    return path.name
 
 
 class Cutter(Protocol):

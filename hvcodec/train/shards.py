@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path, PurePosixPath
 
 from hvcodec import image
@@ -32,8 +32,8 @@ def shards(folder: Path, out_dir: Path, *, max_bytes: int = 60_000_000, codec: s
     """Write the pictures of a folder into shards of at most `max_bytes` and return their paths.
 
     `codec` "original" keeps the files as they are; "png", "webp" (both lossless) and "jpeg" (quality 95,
-    4:4:4) recode them for machines whose Pillow cannot read the originals. Raises ConfigError when one
-    picture alone is too large for a shard.
+    4:4:4) recode them for machines whose Pillow cannot read the originals; a.jpg then becomes a.jpg.png.
+    Raises ConfigError when one picture alone is too large for a shard.
     """
     if codec not in CODECS:
         raise ConfigError(f"unknown shard codec {codec!r}; there are {', '.join(CODECS)}")
@@ -61,7 +61,8 @@ def shards(folder: Path, out_dir: Path, *, max_bytes: int = 60_000_000, codec: s
 
 def _recoded(folder: Path, codec: str) -> Iterator[tuple[str, bytes]]:
     unreadable = 0
-    for name, read in find_pictures(folder).items():
+    pictures = find_pictures(folder)
+    for name, read in pictures.items():
         if codec == "original":
             yield name, read()
             continue
@@ -70,9 +71,19 @@ def _recoded(folder: Path, codec: str) -> Iterator[tuple[str, bytes]]:
         except ImageError:
             unreadable += 1
             continue
-        yield str(PurePosixPath(name).with_suffix(f".{codec}")), data
+        yield _renamed(name, f".{codec}", pictures), data
     if unreadable:
         log.warning("left out %d unreadable pictures of %s", unreadable, folder)
+
+
+def _renamed(name: str, suffix: str, others: Container[str]) -> str:
+    """The name of a picture after recoding; a.jpg and a.webp must not both become a.png."""
+    if PurePosixPath(name).suffix.lower() == suffix:
+        return name
+    name += suffix
+    while name in others:  # a folder with a.jpg may hold a.jpg.png too
+        name += suffix
+    return name
 
 
 def _write(out_dir: Path, index: int, members: list[tuple[str, bytes]], manifest: bytes, codec: str) -> Path:

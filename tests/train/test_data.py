@@ -130,6 +130,24 @@ def test_shards_keep_the_pictures_and_their_limit(folder: Path, cache: Cache, tm
         assert back.fingerprint == cache.fingerprint
 
 
+@pytest.mark.parametrize(
+    ("codec", "renamed"), [("png", "a.jpg.png.png"), ("webp", "a.jpg.webp"), ("jpeg", "a.jpg.jpeg")]
+)
+def test_recoded_pictures_keep_names_of_their_own(tmp_path: Path, codec: str, renamed: str) -> None:
+    (tmp_path / "p").mkdir()
+    names = ("a.PNG", "a.jpg", "a.jpg.png", "a.webp", "b.png")
+    for i, name in enumerate(names):
+        Image.fromarray(smooth(SIZE + i, SIZE, i)).save(tmp_path / "p" / name)
+    paths = shards(tmp_path / "p", tmp_path / "shards", codec=codec)
+    with zipfile.ZipFile(paths[0]) as shard:
+        assert renamed in shard.namelist()
+    originals = Cache.open(pack(tmp_path / "p", tmp_path / "cache", min_side=SIZE))
+    recoded = Cache.open(pack(tmp_path / "shards", tmp_path / "cache2", min_side=SIZE))
+    assert sorted(recoded.heights) == sorted(originals.heights) == [SIZE + i for i in range(len(names))]
+    sides = dict(zip(originals.heights, held_out(originals.names, 0.5), strict=True))
+    assert sides == dict(zip(recoded.heights, held_out(recoded.names, 0.5), strict=True))
+
+
 def test_each_shard_can_be_read_alone(folder: Path, cache: Cache, tmp_path: Path) -> None:
     paths = shards(folder, tmp_path / "shards", max_bytes=30_000)
     counts = []
