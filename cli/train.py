@@ -67,13 +67,14 @@ def train(
     show_default=True,
     help="Recode the pictures for a machine that cannot read them as they are.",
 )
+@click.option("--force", is_flag=True, help="Replace all shards that OUT holds.")
 @debug_option
-def shards(source: Path, out: Path, megabytes: float, codec: str) -> None:
+def shards(source: Path, out: Path, megabytes: float, codec: str, force: bool) -> None:
     """Put a folder of pictures into files of bounded size.
 
     The shards travel one by one; a folder of them is as good for hvcodec train --data as the pictures.
     """
     from hvcodec.train.data import shards as write
 
-    for path in write(source, out, max_bytes=int(megabytes * 1e6), codec=codec):
+    for path in write(source, out, max_bytes=int(megabytes * 1e6), codec=codec, force=force):
         click.echo(f"{path}  {path.stat().st_size:,} bytes")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import zipfile
 from collections.abc import Container, Iterator
 from pathlib import Path, PurePosixPath
@@ -25,41 +26,82 @@ _ZIP_END = 22  # bytes of the end record of a ZIP file
 _ZIP_MEMBER = 30 + 46  # bytes of the two headers of a member, without its name, which stands in both
 _ABOUT_LIMIT = 300  # bytes allowed for shard.json
 
+# Not a shard by its suffix, so that a set that is not complete never counts.
+_TEMPORARY = ".pictures-{}.tmp"
+
 CODECS = ("original", "png", "webp", "jpeg")
 
+Picture = tuple[str, bytes]  # its name and the bytes of its file
 
-def shards(folder: Path, out_dir: Path, *, max_bytes: int = 60_000_000, codec: str = "original") -> list[Path]:
+
+def shards(
+    folder: Path, out_dir: Path, *, max_bytes: int = 60_000_000, codec: str = "original", force: bool = False
+) -> list[Path]:
     """Write the pictures of a folder into shards of at most `max_bytes` and return their paths.
 
     `codec` "original" keeps the files as they are; "png", "webp" (both lossless) and "jpeg" (quality 95,
     4:4:4) recode them for machines whose Pillow cannot read the originals; a.jpg then becomes a.jpg.png.
-    Raises ConfigError when one picture alone is too large for a shard.
+    With `force` the new shards replace all that `out_dir` holds, once they are complete. Raises ConfigError
+    when it holds some otherwise, and when one picture alone is too large for a shard.
     """
     if codec not in CODECS:
         raise ConfigError(f"unknown shard codec {codec!r}; there are {', '.join(CODECS)}")
+    _check_out(folder, out_dir, force)
     out_dir.mkdir(parents=True, exist_ok=True)
     manifest = (folder / MANIFEST).read_bytes() if (folder / MANIFEST).is_file() else b""
-    fixed = _ZIP_END + _member_bytes(_ABOUT, _ABOUT_LIMIT) + _member_bytes(MANIFEST, len(manifest))
-    written: list[Path] = []
-    pending: list[tuple[str, bytes]] = []
+    try:
+        n_written = 0
+        for members in _parts(folder, codec, max_bytes, len(manifest)):
+            _write(_temporary(out_dir, n_written), n_written, members, manifest, codec)
+            n_written += 1
+        if n_written == 0:
+            raise ConfigError(f"no readable picture in {folder}")
+        return _put_in_place(out_dir, n_written)
+    finally:
+        for left in out_dir.glob(_TEMPORARY.format("*")):  # also by a process that was killed
+            left.unlink(missing_ok=True)
+
+
+def _check_out(folder: Path, out_dir: Path, force: bool) -> None:
+    if out_dir.resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(f"{out_dir} lies in {folder}, of which shards in it would be a part: name another folder")
+    if not force and any(out_dir.glob(f"*{SHARD_SUFFIX}")):
+        raise ConfigError(f"{out_dir} holds shards already: say --force to replace them all, or name another folder")
+
+
+def _put_in_place(out_dir: Path, n_written: int) -> list[Path]:
+    """Give the new shards of a folder their names, and remove the old ones."""
+    paths = [out_dir / f"pictures-{index:04d}{SHARD_SUFFIX}" for index in range(n_written)]
+    for index, path in enumerate(paths):
+        os.replace(_temporary(out_dir, index), path)
+    for stale in set(out_dir.glob(f"*{SHARD_SUFFIX}")).difference(paths):
+        stale.unlink()
+    return paths
+
+
+def _temporary(out_dir: Path, index: int) -> Path:
+    return out_dir / _TEMPORARY.format(index)
+
+
+def _parts(folder: Path, codec: str, max_bytes: int, manifest_bytes: int) -> Iterator[list[Picture]]:
+    """Yield the pictures of one shard after the other."""
+    fixed = _ZIP_END + _member_bytes(_ABOUT, _ABOUT_LIMIT) + _member_bytes(MANIFEST, manifest_bytes)
+    pending: list[Picture] = []
     room = max_bytes - fixed
     for name, data in _recoded(folder, codec):
         n_bytes = _member_bytes(name, len(data))
         if n_bytes > max_bytes - fixed:
             raise ConfigError(f"{name} takes {n_bytes} bytes and fits into no shard of {max_bytes}")
         if n_bytes > room:
-            written.append(_write(out_dir, len(written), pending, manifest, codec))
+            yield pending
             pending, room = [], max_bytes - fixed
         pending.append((name, data))
         room -= n_bytes
     if pending:
-        written.append(_write(out_dir, len(written), pending, manifest, codec))
-    if not written:
-        raise ConfigError(f"no readable picture in {folder}")
-    return written
+        yield pending
 
 
-def _recoded(folder: Path, codec: str) -> Iterator[tuple[str, bytes]]:
+def _recoded(folder: Path, codec: str) -> Iterator[Picture]:
     unreadable = 0
     pictures = find_pictures(folder)
     for name, read in pictures.items():
@@ -86,8 +128,7 @@ def _renamed(name: str, suffix: str, others: Container[str]) -> str:
     return name
 
 
-def _write(out_dir: Path, index: int, members: list[tuple[str, bytes]], manifest: bytes, codec: str) -> Path:
-    path = out_dir / f"pictures-{index:04d}{SHARD_SUFFIX}"
+def _write(path: Path, index: int, members: list[Picture], manifest: bytes, codec: str) -> None:
     about = {"shard": index, "codec": codec, "pictures": len(members), "version": 1}
     # Fixed dates make equal pictures equal shards.
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as file:
@@ -96,7 +137,6 @@ def _write(out_dir: Path, index: int, members: list[tuple[str, bytes]], manifest
             file.writestr(zipfile.ZipInfo(MANIFEST), manifest)
         for name, data in members:
             file.writestr(zipfile.ZipInfo(name), data)
-    return path
 
 
 def _member_bytes(name: str, n_bytes: int) -> int:

@@ -160,6 +160,30 @@ def test_each_shard_can_be_read_alone(folder: Path, cache: Cache, tmp_path: Path
     assert min(counts) > 0
 
 
+def test_shards_replace_others_only_by_force_and_then_all_of_them(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "shards"
+    before = {path: path.read_bytes() for path in shards(folder, out, max_bytes=16_000)}
+    (folder / "p01.png").unlink()
+    with pytest.raises(ConfigError, match="holds shards already: say --force"):
+        shards(folder, out)
+    with pytest.raises(ConfigError, match="fits into no shard"):
+        shards(folder, out, max_bytes=5_000, force=True)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+    (out / ".pictures-7.tmp").write_text("of a process that was killed")
+    paths = shards(folder, out, force=True)
+    assert list(out.iterdir()) == paths
+    assert len(paths) < len(before)
+    assert "p01.png" not in Cache.open(pack(out, tmp_path / "cache", min_side=SIZE)).names
+
+
+def test_shards_do_not_become_a_part_of_their_own_folder(folder: Path) -> None:
+    for out in (folder, folder / "parcel"):
+        with pytest.raises(ConfigError, match="name another folder"):
+            shards(folder, out, force=True)
+    assert not (folder / "parcel").exists()
+
+
 def test_shards_say_what_is_wrong(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="fits into no shard"):
         shards(folder, tmp_path / "shards", max_bytes=1_000)
