@@ -16,7 +16,6 @@ import json
 import logging
 import os
 import zipfile
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,30 @@ INDEX = "index.json"
 _VERSION = 1
 _NAMED_IN_MESSAGE = 5
 
-Members = dict[str, Callable[[], bytes]]
+
+@dataclass(frozen=True)
+class Member:
+    """A picture where it lies: a file of its own, or inside a shard."""
+
+    path: Path
+    inside: zipfile.ZipInfo | None = None
+
+    def read(self) -> bytes:
+        """Return the bytes of the picture; raises OSError or BadZipFile."""
+        if self.inside is None:
+            return self.path.read_bytes()
+        with zipfile.ZipFile(self.path) as shard:
+            return shard.read(self.inside)
+
+    def digest(self) -> bytes:
+        """Tell the picture from others by its bytes."""
+        try:
+            return hashlib.sha256(self.read()).digest()
+        except (OSError, zipfile.BadZipFile):
+            return b"unreadable"
+
+
+Members = dict[str, Member]
 
 
 @dataclass(frozen=True)
@@ -129,7 +151,10 @@ def pack(folder: Path, cache_dir: Path, *, min_side: int = 256) -> Path:
 
 
 def find_pictures(folder: Path) -> Members:
-    """Map the name of every picture below a folder to a function that reads its bytes, sorted by name."""
+    """Map the name of every picture below a folder to where it lies, sorted by name.
+
+    Raises ConfigError if there is none, or if two different pictures have the same name.
+    """
     if not folder.is_dir():
         raise ConfigError(f"the data folder {folder} does not exist")
     members: Members = {}
@@ -137,12 +162,26 @@ def find_pictures(folder: Path) -> Members:
         if path.name.startswith("."):
             continue
         if path.name.endswith(SHARD_SUFFIX):
-            members.update(_shard_members(path))
+            found = _shard_members(path)
         elif path.suffix.lower() in SUFFIXES:
-            members[path.relative_to(folder).as_posix()] = path.read_bytes
+            found = [(path.relative_to(folder).as_posix(), Member(path))]
+        else:
+            continue
+        for name, member in found:
+            _add(members, name, member)
     if not members:
         raise ConfigError(f"no pictures in {folder}: looked for {' '.join(SUFFIXES)} and {SHARD_SUFFIX}")
     return dict(sorted(members.items()))
+
+
+def _add(members: Members, name: str, member: Member) -> None:
+    """Add a picture; the same one may be there already, as a file beside its shard or in two shards."""
+    other = members.setdefault(name, member)
+    if other is not member and other.digest() != member.digest():
+        raise ConfigError(
+            f"two different pictures are called {name}, one of {other.path} and one of {member.path}: "
+            "keep one of them, or rename its file (and make its shards again)"
+        )
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
@@ -153,32 +192,21 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
 
 
-def _shard_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    def reader(name: str) -> Callable[[], bytes]:
-        def read() -> bytes:
-            with zipfile.ZipFile(path) as shard:
-                return shard.read(name)
-
-        return read
-
+def _shard_members(path: Path) -> list[tuple[str, Member]]:
     try:
         with zipfile.ZipFile(path) as shard:
-            names = [name for name in shard.namelist() if Path(name).suffix.lower() in SUFFIXES]
+            inside = shard.infolist()
     except (OSError, zipfile.BadZipFile) as err:
         raise ConfigError(f"{path} is not a whole shard: {err}; fetch it again") from err
-    for name in names:
-        yield name, reader(name)
+    return [(info.filename, Member(path, info)) for info in inside if Path(info.filename).suffix.lower() in SUFFIXES]
 
 
 def _fingerprint(members: Members, min_side: int) -> str:
     # Content, not dates: the same pictures on another machine continue the same sequence of crops.
     digest = hashlib.sha256(f"{_VERSION} {min_side}".encode())
-    for name, read in members.items():
+    for name, member in members.items():
         digest.update(f"\n{name}\n".encode())
-        try:
-            digest.update(hashlib.sha256(read()).digest())
-        except (OSError, zipfile.BadZipFile):
-            digest.update(b"unreadable")
+        digest.update(member.digest())
     return digest.hexdigest()
 
 
@@ -194,9 +222,9 @@ def _decode_into(
 ) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
     rows: list[dict[str, Any]] = []
     skipped: dict[str, list[str]] = {"unreadable": [], "small": []}
-    for name, read in members.items():
+    for name, member in members.items():
         try:
-            pixels = decode(read())
+            pixels = decode(member.read())
         except (ImageError, OSError, zipfile.BadZipFile):
             skipped["unreadable"].append(name)
             continue

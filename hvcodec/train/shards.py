@@ -104,12 +104,12 @@ def _parts(folder: Path, codec: str, max_bytes: int, manifest_bytes: int) -> Ite
 def _recoded(folder: Path, codec: str) -> Iterator[Picture]:
     unreadable = 0
     pictures = find_pictures(folder)
-    for name, read in pictures.items():
+    for name, member in pictures.items():
         if codec == "original":
-            yield name, read()
+            yield name, member.read()
             continue
         try:
-            data = image.encode(image.from_array(decode(read())), codec)
+            data = image.encode(image.from_array(decode(member.read())), codec)
         except ImageError:
             unreadable += 1
             continue

@@ -184,6 +184,35 @@ def test_shards_do_not_become_a_part_of_their_own_folder(folder: Path) -> None:
     assert not (folder / "parcel").exists()
 
 
+def test_a_picture_that_is_there_twice_counts_once(folder: Path, cache: Cache, tmp_path: Path) -> None:
+    shards(folder, tmp_path / "one")
+    shards(folder, tmp_path / "two", max_bytes=30_000)
+    (tmp_path / "one").rename(folder / "one")
+    (tmp_path / "two").rename(folder / "two")
+    assert Cache.open(pack(folder, tmp_path / "cache2", min_side=SIZE)).fingerprint == cache.fingerprint
+
+
+def test_two_pictures_of_one_name_are_refused(folder: Path, tmp_path: Path) -> None:
+    parcel = shards(folder, tmp_path / "data" / "a")[0]
+    Image.fromarray(smooth(50, 50, 99)).save(folder / "p01.png")
+    other = shards(folder, tmp_path / "data" / "b")[0]
+    with pytest.raises(ConfigError, match=f"called p01.png, one of {parcel} and one of {other}: keep one"):
+        pack(tmp_path / "data", tmp_path / "cache")
+    other.unlink()
+    picture = (folder / "p01.png").rename(tmp_path / "data" / "p01.png")
+    with pytest.raises(ConfigError, match=f"called p01.png, one of {parcel} and one of {picture}"):
+        pack(tmp_path / "data", tmp_path / "cache")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_pictures_of_one_name_in_one_shard_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "old.shard.zip", "w") as shard:
+        shard.writestr("a.png", b"one")
+        shard.writestr("a.png", b"two")
+    with pytest.raises(ConfigError, match="two different pictures are called"):
+        pack(tmp_path, tmp_path / "cache")
+
+
 def test_shards_say_what_is_wrong(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="fits into no shard"):
         shards(folder, tmp_path / "shards", max_bytes=1_000)
