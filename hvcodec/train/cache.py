@@ -10,21 +10,26 @@ another machine is packed like the folder it was made from.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import logging
 import os
+import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hvcodec import image
 from hvcodec.errors import ConfigError, ImageError
+
+if sys.platform != "win32":
+    import fcntl
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +126,7 @@ def pack(folder: Path, cache_dir: Path, *, min_side: int = 256) -> Path:
     """
     members = find_pictures(folder)
     fingerprint = _fingerprint(members, min_side)
+    _remove_abandoned(cache_dir)
     if _is_current(cache_dir, fingerprint):
         return cache_dir
     cache_dir.mkdir(parents=True, exist_ok=True)
@@ -128,6 +134,8 @@ def pack(folder: Path, cache_dir: Path, *, min_side: int = 256) -> Path:
     temporary = target.with_suffix(f".{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
+            with contextlib.suppress(OSError):  # a file system without locks, where nothing is ever removed
+                _lock(file)
             rows, skipped = _decode_into(file, members, min_side)
         if not rows:
             raise ConfigError(f"no usable picture in {folder}: {_describe(skipped, min_side)}")
@@ -215,6 +223,23 @@ def _is_current(cache_dir: Path, fingerprint: str) -> bool:
         return Cache.open(cache_dir).fingerprint == fingerprint
     except ConfigError:
         return False
+
+
+def _remove_abandoned(cache_dir: Path) -> None:
+    """Remove the unfinished files of processes that were killed, hundreds of megabytes each."""
+    for path in cache_dir.glob("pixels-*.tmp"):
+        # A failure means that it is being written: by a lock, or on Windows because it is open.
+        with contextlib.suppress(OSError):
+            with path.open("r+b") as file:
+                _lock(file)
+            path.unlink()
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Mark a file as being written until it is closed; raises OSError if another process writes it."""
+    # Not the number of the process: the cache may be shared by machines, each with numbers of its own.
+    if sys.platform != "win32":
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _decode_into(

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from hvcodec.errors import ConfigError
-from hvcodec.train.cache import decode
+from hvcodec.train.cache import _remove_abandoned, decode
 from hvcodec.train.data import Cache, Crops, DeviceCutter, HostCutter, held_out, pack, shards
 
 SIZE = 32
@@ -66,6 +66,28 @@ def test_packing_again_writes_nothing_unless_the_folder_changed(folder: Path, tm
     assert len(after) == len(before) + 1
     assert after.fingerprint != before.fingerprint
     assert len(list(path.glob("pixels-*"))) == 1
+
+
+def test_packing_removes_what_killed_processes_left_and_not_what_is_being_written(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cache"
+    left = path / "pixels-0123456789abcdef.1.tmp"
+    seen = set()
+
+    def decode_while_another_begins(data: bytes) -> np.ndarray:
+        _remove_abandoned(path)
+        seen.update(path.glob("pixels-*.tmp"))
+        return decode(data)
+
+    monkeypatch.setattr("hvcodec.train.cache.decode", decode_while_another_begins)
+    for _ in ("while it packs", "when all is packed already"):
+        path.mkdir(exist_ok=True)
+        left.write_bytes(b"half of it")
+        pack(folder, path, min_side=SIZE)
+        assert {file.suffix for file in path.iterdir()} == {".json", ".bin"}
+    assert len(seen) == 1
+    assert left not in seen
 
 
 def test_what_is_unreadable_or_small_is_skipped_and_counted(
