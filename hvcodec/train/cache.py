@@ -16,6 +16,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 import zipfile
 from dataclasses import dataclass
@@ -33,26 +34,24 @@ if sys.platform != "win32":
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (
-    ".avif",
-    ".bmp",
-    ".heic",
-    ".jp2",
-    ".jpeg",
-    ".jpg",
-    ".jxl",
-    ".png",
-    ".ppm",
-    ".tif",
-    ".tiff",
-    ".webp",
+SUFFIXES = frozenset(
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".tif", ".tiff", ".avif", ".bmp", ".gif"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ico", ".psd", ".sgi", ".qoi"}
+    | {".heic", ".jxl"}  # not read, but they have a part in the fingerprints of caches and runs that exist
 )
-"""Files that are meant to be pictures: one that cannot be read is counted, other files are not."""
+"""Files that are taken for pictures: one that cannot be read is counted, with the reason."""
+
+_OTHER_FORMATS = frozenset(
+    {".tga", ".pcx", ".dds", ".dib", ".pfm", ".exr", ".hdr", ".heif", ".hif", ".avifs", ".svg", ".eps", ".xcf"}
+    | {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".pef"}
+)
+"""Pictures too, which are counted and not opened; files that end otherwise are no pictures."""
 
 SHARD_SUFFIX = ".shard.zip"
 INDEX = "index.json"
 _VERSION = 1
 _NAMED_IN_MESSAGE = 5
+_OTHER_FORMAT = "hvcodec does not read this format: save it as PNG"
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,9 @@ class Member:
 
 
 Members = dict[str, Member]
+LeftOut = dict[str, list[str]]  # names of pictures by the reason
+
+READ_ERRORS = (ImageError, OSError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -121,10 +123,10 @@ class Cache:
 def pack(folder: Path, cache_dir: Path, *, min_side: int = 256) -> Path:
     """Decode every picture of a folder (or of the shards in it) once into a packed uint8 cache.
 
-    A cache that already holds the same pictures is left as it is. What is unreadable or has a side
-    below `min_side` is skipped with one counted warning; ConfigError when nothing is left.
+    A cache that already holds the same pictures is left as it is. What cannot be read or has a side below
+    `min_side` is left out and counted in one warning, with the reasons; ConfigError when nothing is left.
     """
-    members = find_pictures(folder)
+    members, left_out = find_pictures(folder)
     fingerprint = _fingerprint(members, min_side)
     _remove_abandoned(cache_dir)
     if _is_current(cache_dir, fingerprint):
@@ -136,20 +138,20 @@ def pack(folder: Path, cache_dir: Path, *, min_side: int = 256) -> Path:
         with temporary.open("wb") as file:
             with contextlib.suppress(OSError):  # a file system without locks, where nothing is ever removed
                 _lock(file)
-            rows, skipped = _decode_into(file, members, min_side)
+            rows = _decode_into(file, members, min_side, left_out)
         if not rows:
-            raise ConfigError(f"no usable picture in {folder}: {_describe(skipped, min_side)}")
+            raise ConfigError(f"no usable picture in {folder}:{describe(left_out)}")
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
-    if any(skipped.values()):
-        log.warning("packed %d pictures of %s; skipped %s", len(rows), folder, _describe(skipped, min_side))
+    if left_out:
+        log.warning("packed %d pictures of %s; left out:%s", len(rows), folder, describe(left_out))
     index = {
         "version": _VERSION,
         "fingerprint": fingerprint,
         "file": target.name,
         "pictures": rows,
-        "skipped": skipped,
+        "left_out": left_out,
     }
     _write_text(cache_dir / INDEX, json.dumps(index, indent=0))
     for stale in cache_dir.glob("pixels-*.bin"):
@@ -158,14 +160,15 @@ def pack(folder: Path, cache_dir: Path, *, min_side: int = 256) -> Path:
     return cache_dir
 
 
-def find_pictures(folder: Path) -> Members:
-    """Map the name of every picture below a folder to where it lies, sorted by name.
+def find_pictures(folder: Path) -> tuple[Members, LeftOut]:
+    """Map the name of every picture below a folder to where it lies, sorted by name, and tell what is left out.
 
     Raises ConfigError if there is none, or if two different pictures have the same name.
     """
     if not folder.is_dir():
         raise ConfigError(f"the data folder {folder} does not exist")
     members: Members = {}
+    left_out: LeftOut = {}
     for path in sorted(folder.rglob("*")):
         if path.name.startswith("."):
             continue
@@ -174,12 +177,15 @@ def find_pictures(folder: Path) -> Members:
         elif path.suffix.lower() in SUFFIXES:
             found = [(path.relative_to(folder).as_posix(), Member(path))]
         else:
+            if path.suffix.lower() in _OTHER_FORMATS:
+                leave_out(left_out, path.relative_to(folder).as_posix(), _OTHER_FORMAT)
             continue
         for name, member in found:
             _add(members, name, member)
     if not members:
-        raise ConfigError(f"no pictures in {folder}: looked for {' '.join(SUFFIXES)} and {SHARD_SUFFIX}")
-    return dict(sorted(members.items()))
+        looked_for = f"looked for {' '.join(sorted(SUFFIXES))} and {SHARD_SUFFIX}"
+        raise ConfigError(f"no pictures in {folder}: {looked_for}{describe(left_out)}")
+    return dict(sorted(members.items())), left_out
 
 
 def _add(members: Members, name: str, member: Member) -> None:
@@ -242,34 +248,45 @@ def _lock(file: IO[bytes]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _decode_into(
-    file: io.BufferedWriter, members: Members, min_side: int
-) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
+def _decode_into(file: io.BufferedWriter, members: Members, min_side: int, left_out: LeftOut) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    skipped: dict[str, list[str]] = {"unreadable": [], "small": []}
     for name, member in members.items():
         try:
             pixels = decode(member.read())
-        except (ImageError, OSError, zipfile.BadZipFile):
-            skipped["unreadable"].append(name)
+        except READ_ERRORS as err:
+            leave_out(left_out, name, err)
             continue
         height, width = pixels.shape[:2]
         if min(height, width) < min_side:
-            skipped["small"].append(name)
+            leave_out(left_out, name, f"a side is below {min_side} pixels")
             continue
         file.write(np.ascontiguousarray(pixels).data)
         rows.append({"name": name, "height": height, "width": width})
-    return rows, skipped
+    return rows
 
 
-def _describe(skipped: dict[str, list[str]], min_side: int) -> str:
-    words = {"unreadable": "unreadable", "small": f"with a side below {min_side}"}
-    parts = []
-    for reason, names in skipped.items():
-        if names:
-            more = ", ..." if len(names) > _NAMED_IN_MESSAGE else ""
-            parts.append(f"{len(names)} {words[reason]} ({', '.join(names[:_NAMED_IN_MESSAGE])}{more})")
-    return "; ".join(parts)
+def leave_out(left_out: LeftOut, name: str, reason: str | Exception) -> None:
+    """Note that a picture is not taken, because of an error or for a reason in words."""
+    words = reason if isinstance(reason, str) else _in_words(reason)
+    left_out.setdefault(words, []).append(name)
+
+
+def _in_words(err: Exception) -> str:
+    """Say what is wrong with a picture in words that are the same for all with which it is wrong."""
+    if isinstance(err, zipfile.BadZipFile):
+        return "its shard is damaged: fetch that again"
+    if isinstance(err, OSError):
+        return f"its file cannot be read: {err.strerror}"
+    return re.sub(r" \(.*\)", "", str(err), flags=re.DOTALL)  # details of one file stand in brackets
+
+
+def describe(left_out: LeftOut) -> str:
+    """List what is left out, a line for each reason."""
+    lines = []
+    for reason, names in left_out.items():
+        more = ", ..." if len(names) > _NAMED_IN_MESSAGE else ""
+        lines.append(f"\n  {len(names)} ({', '.join(names[:_NAMED_IN_MESSAGE])}{more}): {reason}")
+    return "".join(lines)
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -15,8 +15,8 @@ from collections.abc import Container, Iterator
 from pathlib import Path, PurePosixPath
 
 from hvcodec import image
-from hvcodec.errors import ConfigError, ImageError
-from hvcodec.train.cache import SHARD_SUFFIX, decode, find_pictures
+from hvcodec.errors import ConfigError
+from hvcodec.train.cache import READ_ERRORS, SHARD_SUFFIX, decode, describe, find_pictures, leave_out
 
 log = logging.getLogger(__name__)
 
@@ -102,20 +102,18 @@ def _parts(folder: Path, codec: str, max_bytes: int, manifest_bytes: int) -> Ite
 
 
 def _recoded(folder: Path, codec: str) -> Iterator[Picture]:
-    unreadable = 0
-    pictures = find_pictures(folder)
+    pictures, left_out = find_pictures(folder)
     for name, member in pictures.items():
-        if codec == "original":
-            yield name, member.read()
-            continue
         try:
-            data = image.encode(image.from_array(decode(member.read())), codec)
-        except ImageError:
-            unreadable += 1
+            data = member.read()
+            if codec != "original":
+                data = image.encode(image.from_array(decode(data)), codec)
+        except READ_ERRORS as err:
+            leave_out(left_out, name, err)
             continue
-        yield _renamed(name, f".{codec}", pictures), data
-    if unreadable:
-        log.warning("left out %d unreadable pictures of %s", unreadable, folder)
+        yield name if codec == "original" else _renamed(name, f".{codec}", pictures), data
+    if left_out:
+        log.warning("left out of the shards of %s:%s", folder, describe(left_out))
 
 
 def _renamed(name: str, suffix: str, others: Container[str]) -> str:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from calling import Hvcodec
+from hvcodec_cli.jobs import PICTURE_SUFFIXES
 
 from hvcodec.train import loop
+from hvcodec.train.cache import SUFFIXES
 from hvcodec.train.config import PACKAGED, TrainConfig, find, load
 from hvcodec.train.plots import read_log
 
@@ -103,6 +105,10 @@ def test_pictures_travel_in_shards(quick: Path, hvcodec: Hvcodec) -> None:
     small = hvcodec("shards", "pictures", "small", "--megabytes", 0.001)
     assert small.exit_code == 8
     assert "fits into no shard" in small.stderr
+
+
+def test_what_is_compressed_can_be_trained_on() -> None:
+    assert PICTURE_SUFFIXES <= SUFFIXES
 
 
 def test_the_packaged_configurations_are_valid_and_commented() -> None:

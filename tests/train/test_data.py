@@ -99,12 +99,60 @@ def test_what_is_unreadable_or_small_is_skipped_and_counted(
     with caplog.at_level(logging.WARNING):
         cache = Cache.open(pack(folder, tmp_path / "cache", min_side=SIZE))
     assert len(cache) == 12
-    assert "1 unreadable (torn.png)" in caplog.text
-    assert f"1 with a side below {SIZE} (narrow.png)" in caplog.text
+    assert "packed 12 pictures" in caplog.text
+    assert "  1 (torn.png): the PNG file is damaged: it ends early" in caplog.text
+    assert f"  1 (narrow.png): a side is below {SIZE} pixels" in caplog.text
+    assert "notes.txt" not in caplog.text
+
+
+def test_every_picture_that_is_left_out_is_counted_with_its_reason(
+    folder: Path, cache: Cache, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "x.tga").write_bytes(b"not opened")
+    assert Cache.open(pack(folder, tmp_path / "cache2", min_side=SIZE)).fingerprint == cache.fingerprint
+    for name in ("one.jpg", "two.jpg"):
+        Image.new("CMYK", (SIZE, SIZE)).save(folder / name)
+    Image.new("F", (SIZE, SIZE)).save(folder / "deep.tif")
+    frames = [Image.fromarray(smooth(SIZE, SIZE, i)) for i in range(2)]
+    frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "whole.jpg", quality=95)
+    for name, n_bytes in (("cut1.jpg", 700), ("cut2.jpg", 800)):
+        (folder / name).write_bytes((tmp_path / "whole.jpg").read_bytes()[:n_bytes])
+    expected = (
+        "1 (x.tga): hvcodec does not read this format: save it as PNG",
+        "2 (one.jpg, two.jpg): this is a CMYK picture: convert it to RGB",
+        "1 (deep.tif): this picture has floating point samples",
+        "1 (moving.gif): this is an animation",
+        "2 (cut1.jpg, cut2.jpg): the picture cannot be read: it is damaged",
+    )
+    for left_out_by in (
+        lambda: pack(folder, tmp_path / "cache2", min_side=SIZE),
+        lambda: shards(folder, tmp_path / "shards", codec="png"),
+    ):
+        caplog.clear()
+        left_out_by()
+        assert len(caplog.records) == 1
+        assert [line for line in expected if line not in caplog.text] == []
+    for path in folder.iterdir():
+        if path.is_file() and path.suffix != ".tga":
+            path.unlink()
+    (folder / "more").rename(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=r"no pictures in(?s:.*)1 \(x.tga\): hvcodec does not read this format"):
+        pack(folder, tmp_path / "cache2")
+
+
+def test_pictures_of_every_format_that_the_codec_takes_are_packed(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    names = ["a.gif", "b.jfif", "c.pgm", "d.JPE", "e.qoi", "f.ico", "g.j2k"]
+    for i, name in enumerate(names):
+        Image.fromarray(smooth(SIZE, SIZE, i)).convert("L").convert("RGB").save(tmp_path / "p" / name)
+    shards(tmp_path / "p", tmp_path / "shards")
+    for folder in ("p", "shards"):
+        assert list(Cache.open(pack(tmp_path / folder, tmp_path / "cache", min_side=SIZE)).names) == sorted(names)
 
 
 def test_a_folder_without_a_usable_picture_is_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="12 with a side below 500"):
+    with pytest.raises(ConfigError, match=r"12 \(more/p00.png, .*, \.\.\.\): a side is below 500 pixels"):
         pack(folder, tmp_path / "cache", min_side=500)
     assert not list((tmp_path / "cache").iterdir())
     (tmp_path / "empty").mkdir()
