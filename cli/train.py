@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -56,10 +57,25 @@ def train(
         click.echo(f"use:   hvcodec compress --model {model} PICTURE")
 
 
+def _in_bytes(_: click.Context, __: click.Parameter, megabytes: float) -> int:
+    if not math.isfinite(megabytes * 1e6):
+        raise click.BadParameter(f"{megabytes} is not a size in megabytes, such as 60")
+    return int(megabytes * 1e6)
+
+
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path), metavar="DIR")
 @click.argument("out", type=click.Path(path_type=Path), metavar="OUT")
-@click.option("--megabytes", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True)
+@click.option(
+    "--megabytes",
+    "max_bytes",
+    type=click.FloatRange(min=0, min_open=True),
+    callback=_in_bytes,
+    metavar="MB",
+    default=60.0,
+    show_default=True,
+    help="The largest size of a file.",
+)
 @click.option(
     "--codec",
     type=click.Choice(["original", "png", "webp", "jpeg"]),
@@ -69,12 +85,12 @@ def train(
 )
 @click.option("--force", is_flag=True, help="Replace all shards that OUT holds.")
 @debug_option
-def shards(source: Path, out: Path, megabytes: float, codec: str, force: bool) -> None:
+def shards(source: Path, out: Path, max_bytes: int, codec: str, force: bool) -> None:
     """Put a folder of pictures into files of bounded size.
 
     The shards travel one by one; a folder of them is as good for hvcodec train --data as the pictures.
     """
     from hvcodec.train.data import shards as write
 
-    for path in write(source, out, max_bytes=int(megabytes * 1e6), codec=codec, force=force):
+    for path in write(source, out, max_bytes=max_bytes, codec=codec, force=force):
         click.echo(f"{path}  {path.stat().st_size:,} bytes")

@@ -51,6 +51,7 @@ SHARD_SUFFIX = ".shard.zip"
 INDEX = "index.json"
 _VERSION = 1
 _NAMED_IN_MESSAGE = 5
+_NO_FILE = "it is a link to what is not there, or no regular file"
 _OTHER_FORMAT = "hvcodec does not read this format: save it as PNG"
 
 
@@ -172,20 +173,25 @@ def find_pictures(folder: Path) -> tuple[Members, LeftOut]:
     for path in sorted(folder.rglob("*")):
         if path.name.startswith("."):
             continue
-        if path.name.endswith(SHARD_SUFFIX):
-            found = _shard_members(path)
-        elif path.suffix.lower() in SUFFIXES:
-            found = [(path.relative_to(folder).as_posix(), Member(path))]
-        else:
-            if path.suffix.lower() in _OTHER_FORMATS:
-                leave_out(left_out, path.relative_to(folder).as_posix(), _OTHER_FORMAT)
-            continue
-        for name, member in found:
+        for name, member in _pictures_at(path, folder, left_out):
             _add(members, name, member)
     if not members:
         looked_for = f"looked for {' '.join(sorted(SUFFIXES))} and {SHARD_SUFFIX}"
         raise ConfigError(f"no pictures in {folder}: {looked_for}{describe(left_out)}")
     return dict(sorted(members.items())), left_out
+
+
+def _pictures_at(path: Path, folder: Path, left_out: LeftOut) -> list[tuple[str, Member]]:
+    """The picture that a path below a folder is, or those in the shard that it is; there may be none."""
+    if path.name.endswith(SHARD_SUFFIX):
+        return _shard_members(path)
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES and os.path.isfile(path):
+        return [(path.relative_to(folder).as_posix(), Member(path))]
+    if suffix in SUFFIXES | _OTHER_FORMATS and not os.path.isdir(path):
+        reason = _NO_FILE if suffix in SUFFIXES else _OTHER_FORMAT
+        leave_out(left_out, path.relative_to(folder).as_posix(), reason)
+    return []
 
 
 def _add(members: Members, name: str, member: Member) -> None:
@@ -207,6 +213,8 @@ def decode(data: bytes) -> NDArray[np.uint8]:
 
 
 def _shard_members(path: Path) -> list[tuple[str, Member]]:
+    if not os.path.isfile(path):  # a pipe would never end
+        raise ConfigError(f"{path} is not a whole shard: {_NO_FILE}; fetch it again, or remove it")
     try:
         with zipfile.ZipFile(path) as shard:
             inside = shard.infolist()

@@ -107,6 +107,13 @@ def test_pictures_travel_in_shards(quick: Path, hvcodec: Hvcodec) -> None:
     assert "fits into no shard" in small.stderr
 
 
+@pytest.mark.parametrize("size", ["nan", "inf", "-inf", "1e303", "0"])
+def test_a_shard_has_a_finite_size(size: str, folder: Path, hvcodec: Hvcodec) -> None:
+    result = hvcodec("shards", "pictures", "parcel", "--megabytes", size)
+    assert result.exit_code == 2
+    assert "Invalid value for '--megabytes'" in result.stderr
+
+
 def test_what_is_compressed_can_be_trained_on() -> None:
     assert PICTURE_SUFFIXES <= SUFFIXES
 

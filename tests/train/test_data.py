@@ -141,6 +141,26 @@ def test_every_picture_that_is_left_out_is_counted_with_its_reason(
         pack(folder, tmp_path / "cache2")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="no pipes and links for everybody here")
+def test_what_is_no_file_is_left_out_and_counted(
+    folder: Path, cache: Cache, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.mkfifo(folder / "pipe.png")
+    (folder / "link.png").symlink_to("nowhere.png")
+    (folder / "p01.png").rename(tmp_path / "p01.png")
+    (folder / "p01.png").symlink_to(tmp_path / "p01.png")
+    (folder / "album.png").mkdir()
+    packed = Cache.open(pack(folder, tmp_path / "cache2", min_side=SIZE))
+    shards(folder, tmp_path / "shards")
+    assert packed.fingerprint == cache.fingerprint
+    assert Cache.open(pack(tmp_path / "shards", tmp_path / "cache3", min_side=SIZE)).fingerprint == cache.fingerprint
+    assert [record.name for record in caplog.records] == ["hvcodec.train.cache", "hvcodec.train.shards"]
+    assert caplog.text.count("2 (link.png, pipe.png): it is a link to what is not there, or no regular file") == 2
+    os.mkfifo(folder / "x.shard.zip")
+    with pytest.raises(ConfigError, match="not a whole shard"):
+        pack(folder, tmp_path / "cache2")
+
+
 def test_pictures_of_every_format_that_the_codec_takes_are_packed(tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     names = ["a.gif", "b.jfif", "c.pgm", "d.JPE", "e.qoi", "f.ico", "g.j2k"]
