@@ -7,6 +7,7 @@ without the others. `pack` takes a folder of shards like a folder of pictures.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -41,8 +42,8 @@ def shards(
 
     `codec` "original" keeps the files as they are; "png", "webp" (both lossless) and "jpeg" (quality 95,
     4:4:4) recode them for machines whose Pillow cannot read the originals; a.jpg then becomes a.jpg.png.
-    With `force` the new shards replace all that `out_dir` holds, once they are complete. Raises ConfigError
-    when it holds some otherwise, and when one picture alone is too large for a shard.
+    With `force` the new shards replace all that `out_dir` holds, once they are complete; otherwise it must
+    hold none, or FileExistsError is raised. Raises ConfigError when one picture alone is too large for a shard.
     """
     if codec not in CODECS:
         raise ConfigError(f"unknown shard codec {codec!r}; there are {', '.join(CODECS)}")
@@ -64,9 +65,12 @@ def shards(
 
 def _check_out(folder: Path, out_dir: Path, force: bool) -> None:
     if out_dir.resolve().is_relative_to(folder.resolve()):
-        raise ConfigError(f"{out_dir} lies in {folder}, of which shards in it would be a part: name another folder")
+        raise ConfigError(
+            f"{out_dir} lies in {folder}, so its shards would count as pictures of that: name another folder"
+        )
     if not force and any(out_dir.glob(f"*{SHARD_SUFFIX}")):
-        raise ConfigError(f"{out_dir} holds shards already: say --force to replace them all, or name another folder")
+        what = "it holds shards already; say --force to replace them all, or name another folder"
+        raise FileExistsError(errno.EEXIST, what, str(out_dir))
 
 
 def _put_in_place(out_dir: Path, n_written: int) -> list[Path]:

@@ -254,7 +254,7 @@ def test_shards_replace_others_only_by_force_and_then_all_of_them(folder: Path, 
     out = tmp_path / "shards"
     before = {path: path.read_bytes() for path in shards(folder, out, max_bytes=16_000)}
     (folder / "p01.png").unlink()
-    with pytest.raises(ConfigError, match="holds shards already: say --force"):
+    with pytest.raises(FileExistsError, match="holds shards already; say --force"):
         shards(folder, out)
     with pytest.raises(ConfigError, match="fits into no shard"):
         shards(folder, out, max_bytes=5_000, force=True)
