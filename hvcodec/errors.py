@@ -22,6 +22,11 @@ from __future__ import annotations
 class HVCodecError(Exception):
     """Base class: catch this to catch every failure of hvcodec."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions are pickled as a call with their message alone, which lacks the keywords of our classes. An error
+        # that cannot be unpickled makes a pool of processes wait for ever.
+        return _blank, (type(self), self.args), vars(self)
+
 
 class FormatError(HVCodecError):
     """The bytes are not a file that this decoder can read."""
@@ -95,3 +100,8 @@ class TargetError(HVCodecError):
 
 class ConfigError(HVCodecError):
     """A training configuration, checkpoint or data folder cannot be used."""
+
+
+def _blank(cls: type[HVCodecError], args: tuple[object, ...]) -> HVCodecError:
+    """An error that was pickled, still without its attributes."""
+    return cls.__new__(cls, *args)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
 import re
 
 import pytest
@@ -45,3 +47,12 @@ def test_the_drawing_has_the_parent_and_the_attributes(name: str) -> None:
     assert str(error) == "what to do"
     assert {getattr(error, attribute) for attribute in named} <= {7}
     assert str(cls.__doc__).strip()
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("name", CLASSES)
+def test_an_error_survives_the_way_to_another_process(name: str, protocol: int) -> None:
+    error = CLASSES[name]("what to do", **dict.fromkeys(drawn()[name][1], 7))
+    for twin in (pickle.loads(pickle.dumps(error, protocol)), copy.copy(error)):
+        assert type(twin) is type(error)
+        assert (twin.args, vars(twin)) == (error.args, vars(error))
