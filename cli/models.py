@@ -43,6 +43,8 @@ def models(as_json: bool) -> None:
             size = fields["n_bytes"]
             click.echo(f"{entry.name:<16} {entry.id.hex()}  {size:>12,} bytes  {', '.join(names)}")
             click.echo(f"{'':<16} {entry.path}")
+    for path, reason in catalog.passed_over().items():
+        click.echo(f"passed over {path}: {reason}", err=True)
 
 
 @click.command()

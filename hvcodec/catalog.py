@@ -45,8 +45,13 @@ class Entry:
 
 
 def installed() -> list[Entry]:
-    """Every model that can be found by name or id, the packaged ones first; ModelError for a damaged file."""
-    return list(_entries())
+    """Every model that can be found by name or id, the packaged ones first; files that are none are passed over."""
+    return [found for _, found in _survey() if isinstance(found, Entry)]
+
+
+def passed_over() -> dict[Path, str]:
+    """Files that lie where models are looked for and are none, each with the reason."""
+    return {path: str(found) for path, found in _survey() if isinstance(found, ModelError)}
 
 
 def find(model: str | Path) -> Path:
@@ -58,11 +63,13 @@ def find(model: str | Path) -> Path:
         if path.is_file():
             return path
         raise ModelError(f"there is no model file {path}", needed=str(path))
-    for entry in _entries():
+    entries = installed()
+    for entry in entries:
         if entry.name == str(model):
             return entry.path
-    names = ", ".join(entry.name for entry in installed()) or "none"
-    raise ModelError(f"there is no model named {model}; installed: {names}", needed=str(model), found=names)
+    names = ", ".join(entry.name for entry in entries) or "none"
+    message = f"there is no model named {model}; installed: {names}{_but_passed_over()}"
+    raise ModelError(message, needed=str(model), found=names)
 
 
 def find_for(profile: str | None) -> Path:
@@ -73,7 +80,7 @@ def find_for(profile: str | None) -> Path:
     default = find("default")
     if profile is None or os.environ.get(DEFAULT_VARIABLE) or profile in profile_names(read_entry(default)):
         return default
-    return next((entry.path for entry in _entries() if profile in profile_names(entry)), default)
+    return next((entry.path for entry in installed() if profile in profile_names(entry)), default)
 
 
 def profile_names(entry: Entry) -> list[str]:
@@ -83,13 +90,14 @@ def profile_names(entry: Entry) -> list[str]:
 
 def entry_by_id(model_id: bytes) -> Entry:
     """The installed model that a compressed picture names; ModelError says which one is needed."""
-    for entry in _entries():
+    entries = installed()
+    for entry in entries:
         if entry.id == model_id:
             return entry
-    found = ", ".join(f"{entry.id.hex()} ({entry.name})" for entry in installed()) or "none"
+    found = ", ".join(f"{entry.id.hex()} ({entry.name})" for entry in entries) or "none"
     raise ModelError(
-        f"this file needs model {model_id.hex()}; installed: {found}. Name the file of its weights, put that "
-        f"into a folder listed in {SEARCH_PATH_VARIABLE}, or update hvcodec.",
+        f"this file needs model {model_id.hex()}; installed: {found}{_but_passed_over()}. Name the file of its "
+        f"weights, put that into a folder listed in {SEARCH_PATH_VARIABLE}, or update hvcodec.",
         needed=model_id.hex(),
         found=found,
     )
@@ -152,15 +160,28 @@ def _rounded(data: Any) -> Any:
     return [_rounded(item) for item in data] if isinstance(data, (list, tuple)) else data
 
 
-def _entries() -> Iterator[Entry]:
-    # One at a time: a damaged file stands in the way of the models behind it only.
+def _survey() -> Iterator[tuple[Path, Entry | ModelError]]:
+    """What every file is that could be a model."""
+    for path in _candidates():
+        try:
+            yield path, read_entry(path)
+        except ModelError as err:  # beside models lie checkpoints, halves of downloads, ...: not our affair
+            yield path, err
+
+
+def _candidates() -> Iterator[Path]:
     folders = [PACKAGED, *map(Path, filter(None, os.environ.get(SEARCH_PATH_VARIABLE, "").split(os.pathsep)))]
     for folder in folders:
-        for path in sorted(folder.glob(f"*{SUFFIX}")):
-            yield read_entry(path)
+        yield from sorted(folder.glob(f"*{SUFFIX}"))
     chosen = Path(os.environ.get(DEFAULT_VARIABLE, ""))
     if chosen.suffix == SUFFIX and chosen.is_file():
-        yield read_entry(chosen)
+        yield chosen
+
+
+def _but_passed_over() -> str:
+    """For the sentence about a model that was not found: it may be a file that could not be used."""
+    reasons = "; ".join(passed_over().values())
+    return f" (passed over: {reasons})" if reasons else ""
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -169,7 +190,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             head = json.loads(file.read(size)) if size <= _MAX_HEAD_BYTES else {}
-    except (OSError, ValueError) as err:
+    except (OSError, ValueError, RecursionError) as err:
         raise ModelError(f"{path.name} cannot be read as a model: {err}") from err
     metadata = head.get("__metadata__") if isinstance(head, dict) else None
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -103,14 +104,6 @@ def test_models_are_listed(tiny_model: Path, hvcodec: Hvcodec) -> None:
     } in listed
 
 
-def test_a_damaged_model_is_named(folder: Path, hvcodec: Hvcodec, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "broken.safetensors").write_bytes(b"not a model")
-    monkeypatch.setenv(catalog.SEARCH_PATH_VARIABLE, str(folder))
-    result = hvcodec("models")
-    assert result.exit_code == 6
-    assert "broken.safetensors" in result.stderr
-
-
 def test_profiles_say_what_they_are_for(tiny_model: Path, hvcodec: Hvcodec) -> None:
     result = hvcodec("profiles", "--model", "tiny")
     assert result.exit_code == 0
@@ -138,3 +131,17 @@ def test_profiles_show_what_they_measured(folder: Path, hvcodec: Hvcodec, tiny_m
         "0.000",
         "0.000",
     ]
+
+
+def test_files_that_are_no_models_are_told_and_passed_over(
+    tiny_model: Path, folder: Path, hvcodec: Hvcodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("a.safetensors").write_bytes(b"junk")
+    monkeypatch.setenv(catalog.SEARCH_PATH_VARIABLE, os.pathsep.join((str(folder), str(tiny_model.parent))))
+    result = hvcodec("models", "--json")
+    assert result.exit_code == 0
+    assert "tiny" in [json.loads(line)["name"] for line in result.stdout.splitlines()]
+    junk = folder / "a.safetensors"
+    assert result.stderr.startswith(f"passed over {junk}: a.safetensors is not an hvcodec model")
+    assert hvcodec("profiles").exit_code == 0
+    assert hvcodec("profiles", "--model", junk).exit_code == 6

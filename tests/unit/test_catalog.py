@@ -90,6 +90,7 @@ def test_what_is_not_there_is_told_with_what_is(two: tuple[Path, Path]) -> None:
         (b"\x03\0\0\0\0\0\0\0[1]", "is not an hvcodec model"),
         (b"\x02\0\0\0\0\0\0\0{}", "is not an hvcodec model"),
         (b"\xff" * 64, "is not an hvcodec model"),
+        ((60_000).to_bytes(8, "little") + b"[" * 60_000, "cannot be read as a model"),
     ],
 )
 def test_a_file_that_is_no_model_is_named(tmp_path: Path, content: bytes, told: str) -> None:
@@ -106,11 +107,21 @@ def test_a_damaged_head_is_told(tmp_path: Path, changes: dict[str, object]) -> N
         catalog.read_entry(path)
 
 
-def test_a_damaged_model_does_not_hide_those_before_it(two: tuple[Path, Path]) -> None:
-    two[1].write_bytes(b"")
-    assert catalog.find("first") == two[0]
-    with pytest.raises(ModelError, match=r"second\.safetensors"):
-        catalog.installed()
+def test_files_that_are_no_models_hide_none(two: tuple[Path, Path]) -> None:
+    junk, cut, folder = (two[0].with_name(f"{name}.safetensors") for name in ("checkpoint", "cut", "a-folder"))
+    head = json.dumps({"__metadata__": {"step": "71"}}).encode()
+    junk.write_bytes(len(head).to_bytes(8, "little") + head)
+    cut.write_bytes(two[0].read_bytes()[:50])
+    folder.mkdir()
+    assert [catalog.find(name) for name in ("first", "second")] == list(two)
+    assert catalog.find_by_id(bytes.fromhex("000000000002")) == two[1]
+    assert [entry.name for entry in catalog.installed()][-2:] == ["first", "second"]
+    assert list(catalog.passed_over()) == [folder, junk, cut]
+    for refused in (lambda: catalog.find("third"), lambda: catalog.find_by_id(bytes(6))):
+        with pytest.raises(ModelError, match=r"passed over: .*checkpoint\.safetensors is not an hvcodec model"):
+            refused()
+    with pytest.raises(ModelError, match=r"cut\.safetensors cannot be read as a model"):
+        catalog.read_entry(catalog.find(cut))
 
 
 def test_profiles_lie_beside_the_weights(two: tuple[Path, Path]) -> None:
