@@ -10,6 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from hvcodec import ImageError
+
 from .fingerprint import digest
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".avif"}
@@ -23,9 +25,15 @@ class Sample:
     path: Path
 
     def load(self) -> Image.Image:
-        """The picture as 8-bit RGB: what every codec is given and compared with."""
-        with Image.open(self.path) as opened:
-            return opened.convert("RGB")
+        """The picture as 8-bit RGB: what every codec is given and compared with; ImageError if it cannot be read."""
+        try:
+            with Image.open(self.path) as opened:
+                return opened.convert("RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the file system; Pillow's own have no number
+            advice = "leave it out, or save it as PNG"
+            raise ImageError(f"{self.path}: Pillow cannot read this picture: {advice}") from error
 
     @cached_property
     def digest(self) -> str:

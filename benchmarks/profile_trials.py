@@ -60,7 +60,8 @@ SEARCHED: dict[str, Callable[[Numbers], float]] = {
 def load_crops(place: Path, side: int, most: int) -> list[Picture]:
     """The middles of at most so many pictures, evenly spread over a folder; 8-bit RGB, up to side x side.
 
-    Raises ValueError where there is no picture, or one is too small for the metrics.
+    Raises ValueError where there is no picture, or one is too small for the metrics, ImageError for one that
+    cannot be read.
     """
     crops = []
     for sample in spread(find([place]), most):

@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from PIL.Image import DecompressionBombError
-
-from hvcodec import ImageError
-
 from . import allocation, calibration, paths, rate_distortion_plane, rd, store
 from .cache import RowCache
 from .codecs import Codec, Entry, Unavailable, catalogue
@@ -55,16 +51,7 @@ def bench(
 
 def set_digest(samples: Sequence[Sample]) -> str:
     """Names a set of pictures by its pixels; ImageError for one that cannot be read."""
-    return digest("".join(map(_pixel_digest, samples)).encode())
-
-
-def _pixel_digest(sample: Sample) -> str:
-    try:
-        return sample.digest
-    except (OSError, SyntaxError, ValueError, DecompressionBombError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the file system; Pillow's own have no number
-        raise ImageError(f"{sample.path}: Pillow cannot read this picture: leave it out, or save it as PNG") from error
+    return digest("".join(sample.digest for sample in samples).encode())
 
 
 def choose(names: Sequence[str]) -> tuple[list[Codec], list[Unavailable]]:

@@ -124,3 +124,11 @@ def test_a_damaged_file_of_profiles_is_told_before_anything_is_encoded(images: P
     assert "other.json is damaged" in result.stderr
     assert Path("other.json").read_text() == "[{]"
     assert not Path("cache").exists()
+
+
+@pytest.mark.parametrize("args", [["search", "--metric", "psnr"], ["calibrate", "equal"]])
+def test_a_picture_that_cannot_be_read_is_exit_3(images: Path, hvcodec: Hvcodec, args: list[str]) -> None:
+    (images / "0.png").write_bytes(b"no picture")
+    result = hvcodec("profile", *args, "--images", images, "--model", MODEL)
+    assert result.exit_code == 3
+    assert f"{images / '0.png'}: Pillow cannot read this picture" in result.stderr
