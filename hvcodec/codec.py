@@ -152,8 +152,9 @@ class Codec:
         files with the encoder's time; from 2 on, `go_on` is told how much of an encode is done (0..1) and says
         whether to go on, and the best that was found so far is kept if not. `roi` is a mask (H, W) of 8 or 16
         bits: the whiter a pixel, the more its error counts. Raises TargetError if no setting reaches the
-        target, ValueError for settings that do not exist or a mask of another size.
+        target, ValueError for settings that do not exist or a mask of another size, TypeError for other arguments.
         """
+        _check_pictures([picture])
 
         def encode(vector: Sequence[int], masking: float = 0.0, trim: float = 0.0) -> Encoded:
             return self.encode(
@@ -165,6 +166,8 @@ class Codec:
         chosen = self.profile(profile)
         if target is None:
             return encode(chosen.rho(quality), chosen.masking)
+        if not isinstance(target, rate.Target):
+            raise TypeError(f"a target is Bytes, Bpp, Psnr, MsSsim or Ssimulacra2, not {type(target).__name__}")
         guide = chosen.guide(target)
         first_guess = self._first_guess(picture, target, guide, chosen.masking, look=effort > 0)
 
@@ -220,6 +223,7 @@ class Codec:
         go_on: GoOn = _always,
     ) -> list[Encoded]:
         """Compress several pictures, each at its rate vector; those of equal size share a batch."""
+        _check_pictures(pictures)
         if len(rhos) != len(pictures):
             raise ValueError(f"{len(pictures)} pictures need one rate vector each, not {len(rhos)}")
         if effort not in range(len(ITERATIONS)):
@@ -463,11 +467,22 @@ def _wrong_symbols(layer: int, is_vouched_for: bool) -> CorruptError | DesyncErr
     )
 
 
+def _check_pictures(pictures: Sequence[Picture]) -> None:
+    for picture in pictures:
+        if not isinstance(picture, Picture):
+            raise TypeError(
+                f"a codec takes a Picture, not {type(picture).__name__}: make one with hvcodec.Picture(array), "
+                "or call hvcodec.compress, which also takes arrays, Pillow images and paths"
+            )
+
+
 def _check_rois(rois: Sequence[Array], pictures: Sequence[Picture]) -> None:
     if len(rois) != len(pictures):
         raise ValueError(f"{len(pictures)} pictures need one mask each, not {len(rois)}")
     for roi, picture in zip(rois, pictures, strict=True):
         wanted = (picture.height, picture.width)
+        if not isinstance(roi, np.ndarray):
+            raise TypeError(f"a mask is a grey array (H, W) of uint8 or uint16, not {type(roi).__name__}")
         if roi.shape != wanted or roi.dtype not in (np.uint8, np.uint16):
             raise ValueError(
                 f"the mask is {roi.dtype} {roi.shape}, but a picture of {picture.width} x {picture.height} "

@@ -94,8 +94,11 @@ def read(source: Path | bytes | bytearray | memoryview | IO[bytes]) -> Picture:
     if isinstance(source, (str, os.PathLike)):
         with open(source, "rb") as file:
             return _decode(file if file.seekable() else io.BytesIO(file.read()))
-    data = source if isinstance(source, (bytes, bytearray, memoryview)) else source.read()
-    return _decode(io.BytesIO(data))
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _decode(io.BytesIO(source))
+    if not hasattr(source, "read"):
+        raise TypeError(f"a path, the bytes of a file or an open file is needed, not {type(source).__name__}")
+    return _decode(io.BytesIO(source.read()))
 
 
 def write(picture: Picture, target: Path | IO[bytes], format: str | None = None) -> None:

@@ -28,6 +28,9 @@ class Picture:
     xmp: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        for name in ("pixels",) if self.alpha is None else ("pixels", "alpha"):
+            if not isinstance(samples := getattr(self, name), np.ndarray):
+                raise TypeError(f"{name} must be an array of uint8 or uint16, not {type(samples).__name__}")
         if self.pixels.dtype not in (np.uint8, np.uint16):
             raise TypeError(f"pixels must be uint8 or uint16, not {self.pixels.dtype}")
         if self.pixels.shape[2:] not in ((), (3,)) or self.pixels.ndim < 2 or self.pixels.size == 0:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
+from numbers import Integral
 from statistics import fmean
 from typing import Any
 
@@ -37,10 +38,10 @@ USUAL = {
 def check(rho: Iterable[int], n_groups: int) -> Rho:
     """The rate vector as a tuple, if it has one whole number 0..63 for each group; else ValueError."""
     vector = tuple(rho)
-    whole = all(isinstance(value, int) and not isinstance(value, bool) for value in vector)
+    whole = all(isinstance(value, Integral) and not isinstance(value, bool) for value in vector)  # numpy's too
     if not whole or len(vector) != n_groups or not all(0 <= value <= RHO_MAX for value in vector):
         raise ValueError(f"a rate vector is {n_groups} whole numbers 0..{RHO_MAX}, not {vector}")
-    return vector
+    return tuple(map(int, vector))
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ class Bytes(Target):
     is_limit = True
 
     def __post_init__(self) -> None:
-        if self.n_bytes < 1:
+        if not 1 <= self.n_bytes < math.inf:
             raise ValueError(f"a file size is at least one byte, not {self.n_bytes}")
 
     @property

@@ -111,6 +111,7 @@ def test_16_bit_colour_comes_back_as_an_array(tiny_model: Path) -> None:
 
 def test_rate_vector_target_and_profile(tiny_model: Path, pixels: np.ndarray[Any, Any]) -> None:
     assert hvcodec.inspect(hvcodec.compress(pixels, rho=(1, 2, 3, 4, 5))).rho == (1, 2, 3, 4, 5)
+    assert hvcodec.compress(pixels, rho=np.full(5, 30)) == hvcodec.compress(pixels, rho=[30] * 5)  # type: ignore[arg-type]
     assert hvcodec.inspect(hvcodec.compress(pixels, profile="equal", quality=0)).rho == (0,) * 5
     assert len(hvcodec.compress(pixels, target=hvcodec.Bytes(1000))) <= 1000
     with pytest.raises(hvcodec.TargetError):
@@ -136,13 +137,24 @@ def test_limits_are_kept(tiny_model: Path, pixels: np.ndarray[Any, Any]) -> None
 
 
 def test_wrong_arguments_are_told(tiny_model: Path, pixels: np.ndarray[Any, Any]) -> None:
-    data = hvcodec.compress(pixels)
+    data, codec = hvcodec.compress(pixels), hvcodec.Codec("tiny")
     calls: list[tuple[type[Exception], str, Any]] = [
         (TypeError, "a Pillow image is needed", lambda: hvcodec.compress(3)),  # type: ignore[arg-type]
         (TypeError, "uint8 or uint16", lambda: hvcodec.compress(pixels / 255)),
         (ValueError, "quality goes from 0 to 100", lambda: hvcodec.compress(pixels, quality=101)),
         (ValueError, "no rate profile 'nix'", lambda: hvcodec.compress(pixels, profile="nix")),
         (ValueError, "rate vector", lambda: hvcodec.compress(pixels, rho=(1, 2))),
+        (ValueError, "rate vector", lambda: hvcodec.compress(pixels, rho=np.full(5, 30.0))),  # type: ignore[arg-type]
+        (TypeError, "a target is Bytes, .* not int", lambda: hvcodec.compress(pixels, target=9)),  # type: ignore[arg-type]
+        (TypeError, "mask is .* not Image", lambda: hvcodec.compress(pixels, roi=Image.new("L", (30, 20)))),  # type: ignore[arg-type]
+        (TypeError, "mask is .* not str", lambda: hvcodec.compress(pixels, roi="mask.png")),  # type: ignore[arg-type]
+        (TypeError, "mask is .* not list", lambda: hvcodec.compress(pixels, roi=[[0]])),  # type: ignore[arg-type]
+        (TypeError, "Picture, not ndarray", lambda: codec.compress(pixels)),  # type: ignore[arg-type]
+        (TypeError, "Picture, not str", lambda: codec.compress("a.png", target=hvcodec.Bpp(1))),  # type: ignore[arg-type]
+        (TypeError, "Picture, not str", lambda: codec.encode("a.png", (1,) * 5)),  # type: ignore[arg-type]
+        (TypeError, "pixels must be an array", lambda: Picture([[1]])),  # type: ignore[arg-type]
+        (TypeError, "alpha must be an array", lambda: Picture(pixels, [[1]])),  # type: ignore[arg-type]
+        (TypeError, "open file is needed, not NoneType", lambda: image.read(None)),  # type: ignore[arg-type]
         (FileNotFoundError, "nix.png", lambda: hvcodec.compress("nix.png")),
         (hvcodec.ModelError, "no model named nix", lambda: hvcodec.compress(pixels, model="nix")),
         (TypeError, "bytes of a .hvc file", lambda: hvcodec.decompress("a.hvc")),  # type: ignore[call-overload]
