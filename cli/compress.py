@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hvcodec import HVCodecError
+from hvcodec import HVCodecError, ImageError
 
 from .jobs import HVC_SUFFIX, PICTURE_SUFFIXES, Job, plan, run
 from .options import Engine, Spend, engine_options, rate_options, usage
@@ -64,6 +64,7 @@ def compress(
     becomes photo.hvc beside it.
     """
     jobs = plan(inputs, output, accept=PICTURE_SUFFIXES, suffix=HVC_SUFFIX, as_json=report.as_json)
+    mask = None if roi is None else _read_mask(roi)  # before anything else: it is the same for every picture
     codec = engine.codec(spend.rate_profile)
     settings = {**spend.settings(codec), "effort": effort, "digests": digests}
 
@@ -71,7 +72,6 @@ def compress(
         from hvcodec import image
 
         picture = image.read(job.read() if job.source is None else job.source)
-        mask = None if roi is None else _read_mask(roi)
         start = time.perf_counter()
         with _refining(report, is_shown=effort > 1 and len(jobs) == 1) as go_on:
             encoded = usage(lambda: codec.compress(picture, **settings, roi=mask, go_on=go_on))
@@ -89,7 +89,10 @@ def _read_mask(path: Path) -> Any:
     """The grey values of a mask; colours are averaged."""
     from hvcodec import image
 
-    pixels = image.read(path).pixels
+    try:
+        pixels = image.read(path).pixels
+    except ImageError as err:
+        raise ImageError(f"{path}: {err}") from err
     return pixels if pixels.ndim == 2 else pixels.mean(axis=2).astype(pixels.dtype)
 
 

@@ -350,3 +350,12 @@ def test_a_mask_of_another_size_is_refused(photo: Path, hvcodec: Hvcodec) -> Non
     assert result.exit_code == 2
     assert "one grey value for each pixel" in result.stderr
     assert not Path("photo.hvc").exists()
+
+
+def test_a_mask_that_cannot_be_read_is_named_once(photo: Path, hvcodec: Hvcodec) -> None:
+    Path("mask.png").write_bytes(b"no picture")
+    result = hvcodec("compress", "photo.png", "photo.png", "-o", "out", "--roi", "mask.png")
+    assert result.exit_code == 3
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("Error: mask.png: this is no picture")
+    assert names(photo.parent) == ["mask.png", "photo.png"]
