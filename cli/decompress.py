@@ -17,10 +17,17 @@ from .report import Reporter, reporting
 DEFAULT_FORMAT = "png"
 
 
+def _read_format(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Read the ending of a file name, with or without its dot."""
+    if value is not None and not value.removeprefix(".").isalnum():
+        raise click.BadParameter(f"{value!r} is not the ending of a file name such as png")
+    return value
+
+
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="IN...")
 @click.option("-o", "--output", metavar="OUT", help="File, folder, or - for standard output.")
-@click.option("--format", "wanted", metavar="EXT", help="png, jpg, webp, ...  [default: as OUT ends, or png]")
+@click.option("--format", "wanted", callback=_read_format, metavar="EXT", help="png, jpg, webp, ...  [default: as OUT ends, or png]")
 @click.option("--max-layers", type=click.IntRange(min=0), metavar="K", help="Stop after K layers.")
 @click.option("--partial", is_flag=True, help="Accept files that were cut short.")
 @click.option("--max-pixels", type=click.IntRange(min=1), default=MAX_PIXELS, show_default=True, metavar="N")

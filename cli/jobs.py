@@ -62,6 +62,8 @@ def plan(inputs: Sequence[str], output: str | None, *, accept: frozenset[str], s
 
     Without `output` the result lies beside its input. Raises UsageFailure for what cannot be meant.
     """
+    if "" in inputs or output == "":  # to pathlib it would be the current folder
+        raise UsageFailure("the name of a file is empty: give its name, or . for the current folder")
     found = list(_expand(inputs, accept))
     several = len(found) > 1 or any(root is not None for _, root in found)
     into = None if output in (None, STREAM) else Path(str(output))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,7 +31,22 @@ def usage(call: Callable[[], T]) -> T:
         raise UsageFailure(str(err)) from err
 
 
+class Number(click.FloatRange):
+    """A number within a range; "nan" is none, though it lies outside of no range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read a number."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
+
+
 # --- what to code with --------------------------------------------------------------------------------------
+
+
+MOST_THREADS = max(64, os.cpu_count() or 1)
+"""More help nobody, and from some number on torch crashes."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +92,7 @@ def engine_options(model_help: str) -> Callable[[F], F]:
             show_default=True,
             help="bfloat16 is quicker on some machines and a little less exact.",
         )
-        @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads to use.")
+        @click.option("--threads", type=click.IntRange(1, MOST_THREADS), metavar="N", help="CPU threads to use.")
         @functools.wraps(command)
         def wrapper(*args: Any, model: Any, device: Any, dtype: Any, threads: Any, **kwargs: Any) -> Any:
             return command(*args, engine=Engine(model, device, dtype, threads), **kwargs)
@@ -146,9 +163,7 @@ class Spend:
 
 
 _RATE_OPTIONS = (
-    click.option(
-        "--quality", type=click.FloatRange(0, 100), metavar="Q", help="Along the rate profile.  [default: 50]"
-    ),
+    click.option("--quality", type=Number(0, 100), metavar="Q", help="Along the rate profile.  [default: 50]"),
     click.option("--rate-profile", metavar="NAME", help="What the bits are for: see hvcodec profiles."),
     *(
         click.option(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import click
 from hvcodec import catalog
 
 from .failures import UsageFailure
-from .options import Engine, engine_options, usage
+from .options import Engine, Number, engine_options, usage
 from .report import Reporter, reporting
 
 if TYPE_CHECKING:
@@ -69,6 +70,13 @@ class Study:
         if name not in known:
             raise UsageFailure(f"there is no rate profile {name!r}; there are: {', '.join(known)}")
         return known[name]
+
+    def check_target(self) -> None:
+        """Refuse, before the long work, a file of profiles that is damaged or that cannot be written."""
+        catalog.read_profiles(self.target)
+        folder = self.target.absolute().parent
+        if not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise UsageFailure(f"{folder} is no folder that can be written to: name a file in another with --out")
 
     def usual_masking(self, metric: str) -> float:
         """None where the model was trained for the eye: it knows better."""
@@ -186,7 +194,7 @@ def profile() -> None:
 )
 @click.option(
     "--masking",
-    type=click.FloatRange(0, 2),
+    type=Number(0, 2),
     metavar="X",
     help="How much less errors count in busy surroundings.  [default: 1 for ms-ssim and ssimulacra2, unless the model "
     "was trained for the eye; else 0]",
@@ -211,7 +219,7 @@ def search(
     from hvcodec.profiles import Profile, calibrate
 
     default_name, purpose, unit = METRICS[metric]
-    catalog.read_profiles(study.target)  # if it is damaged, better now than after the search
+    study.check_target()
     n_vectors = profile_search.usual_vectors(points, study.n_groups, rounds)
     n_vectors += len(STEPS_MEASURED_AT) * (1 + study.n_groups)
     masking = study.usual_masking(metric) if masking is None else masking
@@ -256,6 +264,7 @@ def calibrate(name: str, positions: Sequence[float], study: Study, report: Repor
     """
     from hvcodec.profiles import calibrate as measure
 
+    study.check_target()
     known = study.profile(name)
     n_vectors = len(positions) * (1 + study.n_groups)
     with study.trials(report, f"Measure {name}", n_vectors, masking=known.masking) as trials:

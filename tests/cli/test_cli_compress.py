@@ -91,6 +91,21 @@ def test_an_existing_output_is_kept_without_force(photo: Path, hvcodec: Hvcodec)
     assert Path("photo.hvc").read_bytes() != b"precious"
 
 
+@pytest.mark.parametrize("args", [[""], ["photo.png", ""], ["photo.png", "-o", ""]])
+def test_an_empty_name_is_wrong_use(photo: Path, hvcodec: Hvcodec, args: list[str]) -> None:
+    result = hvcodec("compress", *args)
+    assert result.exit_code == 2
+    assert "the name of a file is empty" in result.stderr
+    assert names(photo.parent) == ["photo.png"]
+
+
+@pytest.mark.parametrize("command", [["compress", "photo.png"], ["decompress", "photo.hvc"]])
+def test_more_threads_than_help_are_refused(photo: Path, hvcodec: Hvcodec, command: list[str]) -> None:
+    result = hvcodec(*command, "--threads", "100000")
+    assert result.exit_code == 2
+    assert "--threads" in result.stderr
+
+
 def test_two_inputs_never_share_an_output(photo: Path, hvcodec: Hvcodec, picture: Picture) -> None:
     image.write(picture, "photo.ppm")
     result = hvcodec("compress", "photo.png", "photo.ppm", "--force", "--quality", "0")

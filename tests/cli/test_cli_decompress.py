@@ -58,6 +58,13 @@ def test_an_unknown_format_is_told_before_anything_is_decoded(packed: Path, hvco
     assert "pictures cannot be written as" in result.stderr
 
 
+@pytest.mark.parametrize("wanted", ["a/b", ".", "", "../png"])
+def test_a_format_that_is_no_ending_is_wrong_use(packed: Path, hvcodec: Hvcodec, wanted: str) -> None:
+    result = hvcodec("decompress", "photo.hvc", "--format", wanted)
+    assert result.exit_code == 2
+    assert "is not the ending of a file name" in result.stderr
+
+
 def test_an_existing_picture_is_kept_without_force(packed: Path, hvcodec: Hvcodec) -> None:
     Path("photo.png").write_bytes(b"precious")
     result = hvcodec("decompress", "photo.hvc")

@@ -104,6 +104,12 @@ def test_previews_go_to_a_file_of_ones_own(images: Path, hvcodec: Hvcodec) -> No
         (["search", "--metric", "psnr", "--images", "empty"], "there is no picture"),
         (["search", "--metric", "psnr", "--images", "pictures", "--crop", "160"], "161 pixels"),
         (["search", "--metric", "psnr", "--images", "pictures", "--points", "21"], "--points"),
+        (["search", "--metric", "psnr", "--images", "pictures", "--masking", "nan"], "'nan' is not a number"),
+        (
+            ["search", "--metric", "psnr", "--images", "pictures", "--out", "nix/f.json"],
+            "no folder that can be written",
+        ),
+        (["calibrate", "equal", "--images", "pictures", "--out", "nix/f.json"], "no folder that can be written to"),
         (["calibrate", "nix", "--images", "pictures"], "no rate profile 'nix'; there are: equal, psnr"),
         (["calibrate", "equal", "--images", "pictures", "--positions", "50"], "two or more numbers"),
         (["calibrate", "equal", "--images", "pictures", "--positions", "0,101"], "two or more numbers"),
@@ -115,6 +121,7 @@ def test_wrong_use_is_explained(images: Path, hvcodec: Hvcodec, args: list[str],
     result = hvcodec("profile", *args)
     assert result.exit_code == 2
     assert said in result.stderr
+    assert not Path("cache").exists()
 
 
 def test_a_damaged_file_of_profiles_is_told_before_anything_is_encoded(images: Path, hvcodec: Hvcodec) -> None:
