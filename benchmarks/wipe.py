@@ -93,7 +93,7 @@ def _at_equal_bytes(codec: Codec, sample: Sample, image: Image.Image, known: dic
     rows = RowCache(_store() / f"{codec.name}.jsonl")
     shown: list[Shown] = []
     for target_bpp in TARGETS_BPP:
-        target = round(target_bpp * image.width * image.height / 8)
+        target = max(1, round(target_bpp * image.width * image.height / 8))
         key = key_of(sample.digest, codec.name, codec.version, target, metrics_digest())
         path = _store() / f"{key}{codec.suffix}"
         facts = rows.get(key) if path.is_file() else None

@@ -152,6 +152,12 @@ def test_wrong_use_is_explained(photo: Path, hvcodec: Hvcodec, args: list[str], 
     assert said in result.stderr
 
 
+def test_a_picture_of_one_pixel_is_measured(folder: Path, hvcodec: Hvcodec) -> None:
+    Image.new("RGB", (1, 1)).save("1x1.png")
+    result = hvcodec("bench", "1x1.png", "--codecs", "jpeg-420")
+    assert result.exit_code == 0, result.stderr
+
+
 def test_another_file_is_replaced_when_asked(photo: Path, hvcodec: Hvcodec) -> None:
     Path("notes.html").write_text("<title>notes</title>", "utf-8")
     run = ["bench", "photo.png", "--codecs", "jpeg-420", "--report", "notes.html"]
