@@ -27,7 +27,13 @@ def _read_format(_: click.Context, __: click.Parameter, value: str | None) -> st
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="IN...")
 @click.option("-o", "--output", metavar="OUT", help="File, folder, or - for standard output.")
-@click.option("--format", "wanted", callback=_read_format, metavar="EXT", help="png, jpg, webp, ...  [default: as OUT ends, or png]")
+@click.option(
+    "--format",
+    "wanted",
+    callback=_read_format,
+    metavar="EXT",
+    help="png, jpg, webp, ...  [default: as OUT ends, or png]",
+)
 @click.option("--max-layers", type=click.IntRange(min=0), metavar="K", help="Stop after K layers.")
 @click.option("--partial", is_flag=True, help="Accept files that were cut short.")
 @click.option("--max-pixels", type=click.IntRange(min=1), default=MAX_PIXELS, show_default=True, metavar="N")
@@ -90,20 +96,23 @@ def _tell(report: Reporter, job: Job, data: bytes, max_layers: int | None, time_
     info = inspect(data)
     n_layers = len(info.layers)
     decoded = min(info.layers_present, n_layers if max_layers is None else max_layers)
-    layers = "" if decoded == n_layers else f", {decoded} of {n_layers} layers"
+    bpp = 8 * len(data) / (info.width * info.height)  # of the bytes that are here
+    less = "" if decoded == n_layers else f", {decoded} of {n_layers} layers"
+    if info.extras_missing:
+        less += f", without {', '.join(info.extras_missing)}"
     report.say(
-        f"{job.source_name} -> {job.target_name}: {info.width} x {info.height}, {info.bpp:.3f} bpp, "
-        f"{time_s:.2f} s{layers}"
+        f"{job.source_name} -> {job.target_name}: {info.width} x {info.height}, {bpp:.3f} bpp, {time_s:.2f} s{less}"
     )
     report.detail(f"  model {info.model or '?'} ({info.model_id}), rho {','.join(map(str, info.rho))}")
     return {
         "width": info.width,
         "height": info.height,
         "n_bytes": len(data),
-        "bpp": 8 * len(data) / (info.width * info.height),
+        "bpp": bpp,
         "rho": list(info.rho),
         "model_id": info.model_id,
         "layers": decoded,
         "n_layers": n_layers,
+        "extras_missing": list(info.extras_missing),
         "time_s": time_s,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import accumulate, islice
 from typing import Any
 
 from . import catalog, container
@@ -62,9 +63,18 @@ class Info:
             count += end <= self.n_bytes_present
         return count
 
+    @property
+    def extras_missing(self) -> tuple[str, ...]:
+        """The names of the extras that are not whole; none but for a file that was cut short."""
+        ends = accumulate(self.extras.values(), initial=self.header_bytes + sum(self.chunk_sizes))
+        return tuple(
+            name for name, end in zip(self.extras, islice(ends, 1, None), strict=True) if end > self.n_bytes_present
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data, ready for JSON."""
-        return {**asdict(self), "bpp": self.bpp, "layers_present": self.layers_present}
+        derived = {name: getattr(self, name) for name in ("bpp", "layers_present", "extras_missing")}
+        return {**asdict(self), **derived}
 
 
 def inspect(data: bytes) -> Info:

@@ -97,6 +97,26 @@ def test_a_file_cut_short_is_refused_unless_partial(packed: Path, hvcodec: Hvcod
     assert np.array_equal(image.read("photo.png").pixels, api.decompress(whole, kind="array", max_layers=4))
 
 
+def test_what_a_cut_file_has_lost_is_told(folder: Path, hvcodec: Hvcodec, picture: Picture) -> None:
+    source = Picture(picture.pixels, picture.pixels[..., 0].copy(), icc=b"profile", xmp=b"<x/>")
+    data = api.compress(source)
+    info = api.inspect(data)
+    assert info.extras_missing == ()
+    ends = np.cumsum([info.header_bytes + sum(info.chunk_sizes), *info.extras.values()])
+    for n_whole, lost in enumerate((["alpha", "icc", "xmp"], ["icc", "xmp"], ["xmp"], [])):
+        cut = data[: ends[n_whole]]
+        Path("cut.hvc").write_bytes(cut)
+        result = hvcodec("decompress", "cut.hvc", "--partial", "--json", "--force")
+        fields = json.loads(result.stdout)
+        assert (fields["extras_missing"], fields["bpp"]) == (lost, 8 * len(cut) / 2240)
+        assert f"{fields['bpp']:.3f} bpp" in result.stderr
+        assert result.stderr.endswith(f" s, without {', '.join(lost)}\n" if lost else " s\n")
+        shown = api.decompress(cut, kind="picture", partial=True)
+        assert [shown.alpha is None, shown.icc is None, shown.xmp is None] == [
+            name in lost for name in ("alpha", "icc", "xmp")
+        ]
+
+
 def test_json_fields(packed: Path, hvcodec: Hvcodec) -> None:
     fields = json.loads(hvcodec("decompress", "photo.hvc", "--json", "-q").stdout)
     info = api.inspect(packed.read_bytes())
@@ -112,6 +132,7 @@ def test_json_fields(packed: Path, hvcodec: Hvcodec) -> None:
         "model_id": info.model_id,
         "layers": 6,
         "n_layers": 6,
+        "extras_missing": [],
     }
 
 
