@@ -128,7 +128,10 @@ def run(jobs: Sequence[Job], work: Callable[[Job], Mapping[str, object]], report
         for job in jobs:
             try:
                 _check_target(job, taken, force)
-                report.result({"input": job.source_name, "output": job.target_name, **work(job)})
+                fields = work(job)
+                if job.target is not None:
+                    taken[job.target.resolve()] = job  # only now: an input that fails leaves its name to others
+                report.result({"input": job.source_name, "output": job.target_name, **fields})
             except BrokenPipeError:
                 raise
             except Exception as err:
@@ -141,7 +144,7 @@ def run(jobs: Sequence[Job], work: Callable[[Job], Mapping[str, object]], report
         raise Reported(first) from first
 
 
-def _check_target(job: Job, taken: dict[Path, Job], force: bool) -> None:
+def _check_target(job: Job, taken: Mapping[Path, Job], force: bool) -> None:
     if job.target is None:
         return
     target = job.target.resolve()
@@ -151,4 +154,3 @@ def _check_target(job: Job, taken: dict[Path, Job], force: bool) -> None:
         raise UsageFailure("the output would replace the input: name another with -o")
     if job.target.is_file() and not force:
         raise UsageFailure(f"{job.target} exists: say --force to replace it, or name another with -o")
-    taken[target] = job

@@ -114,6 +114,16 @@ def test_two_inputs_never_share_an_output(photo: Path, hvcodec: Hvcodec, picture
     assert names(photo.parent) == ["photo.hvc", "photo.png", "photo.ppm"]
 
 
+def test_an_input_that_fails_leaves_its_name_to_others(photo: Path, hvcodec: Hvcodec) -> None:
+    Path("in").mkdir()
+    photo.rename("in/p.png")
+    Path("in/p.gif").write_bytes(b"no picture")
+    result = hvcodec("compress", "in")
+    assert result.exit_code == 3
+    assert "already the output" not in result.stderr
+    assert names(Path("in")) == ["p.gif", "p.hvc", "p.png"]
+
+
 def test_the_input_is_never_replaced(photo: Path, hvcodec: Hvcodec) -> None:
     before = photo.read_bytes()
     result = hvcodec("compress", "photo.png", "-o", "photo.png", "--force")
