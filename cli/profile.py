@@ -66,14 +66,14 @@ class Study:
     def profile(self, name: str) -> Profile:
         """A profile of the model, or of the file that was named."""
         known = catalog.load_profiles(self._weights, self.n_groups)
-        known |= {profile.name: profile for profile in catalog.read_profiles(self.target)}
+        known |= {profile.name: profile for profile in catalog.fitting_profiles(self.target, self.n_groups)}
         if name not in known:
             raise UsageFailure(f"there is no rate profile {name!r}; there are: {', '.join(known)}")
         return known[name]
 
     def check_target(self) -> None:
-        """Refuse, before the long work, a file of profiles that is damaged or that cannot be written."""
-        catalog.read_profiles(self.target)
+        """Refuse, before the long work, a file of profiles that is damaged, foreign, or that cannot be written."""
+        catalog.fitting_profiles(self.target, self.n_groups)
         folder = self.target.absolute().parent
         if not (folder.is_dir() and os.access(folder, os.W_OK)):
             raise UsageFailure(f"{folder} is no folder that can be written to: name a file in another with --out")

@@ -123,7 +123,7 @@ def load_profiles(path: Path, n_groups: int) -> dict[str, Profile]:
     """Rate profiles of a model by name: `equal`, which always exists, and those beside its weights."""
     from .profiles import uniform  # here, because whoever only looks for a model needs no profiles
 
-    profiles = [uniform(n_groups), *read_profiles(profiles_file(path))]
+    profiles = [uniform(n_groups), *fitting_profiles(profiles_file(path), n_groups)]
     return {profile.name: profile for profile in profiles}
 
 
@@ -142,6 +142,18 @@ def read_profiles(stored: Path) -> list[Profile]:
         return [Profile.from_dict(item) for item in json.loads(stored.read_text("utf-8"))]
     except (ValueError, KeyError, TypeError) as err:
         raise ModelError(f"{stored.name} is damaged ({err}): install the model again") from err
+
+
+def fitting_profiles(stored: Path, n_groups: int) -> list[Profile]:
+    """The rate profiles in a file; ModelError too if one is for a model with another number of stride groups."""
+    profiles = read_profiles(stored)
+    for profile in profiles:
+        if profile.n_groups != n_groups:
+            raise ModelError(
+                f"{stored.name} belongs to another model: its profile {profile.name!r} is for {profile.n_groups} "
+                f"stride groups, not for {n_groups}. Install the model again, or move that file away."
+            )
+    return profiles
 
 
 def store_profile(stored: Path, profile: Profile) -> None:

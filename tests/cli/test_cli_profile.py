@@ -124,6 +124,19 @@ def test_wrong_use_is_explained(images: Path, hvcodec: Hvcodec, args: list[str],
     assert not Path("cache").exists()
 
 
+def test_profiles_of_another_model_are_its_fault(images: Path, hvcodec: Hvcodec) -> None:
+    other = Profile("other", "", uniform(4).path)
+    for stored in (STORED, Path("out.json")):
+        catalog.store_profile(stored, other)
+    compress = ["compress", images / "0.png", "-o", "a.hvc", "--model", MODEL, "--rate-profile", "other"]
+    search = ["profile", "search", "--metric", "psnr", "--images", images, "--model", MODEL, "--out", "out.json"]
+    codec._load.cache_clear()
+    for command in (compress, search):
+        result = hvcodec(*command)
+        assert result.exit_code == 6
+        assert "belongs to another model" in result.stderr
+
+
 def test_a_damaged_file_of_profiles_is_told_before_anything_is_encoded(images: Path, hvcodec: Hvcodec) -> None:
     Path("other.json").write_text("[{]")
     result = hvcodec("profile", "search", "--metric", "psnr", "--images", images, "--out", "other.json")

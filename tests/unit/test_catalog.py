@@ -132,6 +132,8 @@ def test_profiles_lie_beside_the_weights(two: tuple[Path, Path]) -> None:
     profiles = catalog.load_profiles(two[0], 2)
     assert list(profiles) == ["equal", "mine"]
     assert profiles["mine"].rho(0) == (1, 2)
+    with pytest.raises(ModelError, match=r"first\.profiles\.json belongs to another model: .*for 2 .* not for 5"):
+        catalog.load_profiles(two[0], 5)
     for damage in (
         "{",
         "[1]",
