@@ -80,7 +80,9 @@ def compress(
             _verify(codec, encoded)
         job.write(encoded.data)
         fields = {"width": picture.width, "height": picture.height, "time_s": time_s, "verified": verify}
-        return {**fields, **_tell(report, job, encoded, fields, settings.get("target"))}
+        told = _tell(report, job, encoded, fields, settings.get("target"))
+        report.detail(f"  model {codec.name} ({codec.model_id.hex()})")
+        return {**fields, **told}
 
     run(jobs, work, report, force=force)
 

@@ -212,8 +212,9 @@ def search(
     """Search for the profile that is best in a metric.
 
     At several rates, the rates of the groups are moved towards what gives the most at equal bytes, by real
-    encodes. A smooth path through the winners is stored with what it measured; nowhere does it give less
-    than equal rates of all groups. Trials are kept on disk: a search that was stopped goes on where it was.
+    encodes. A smooth path through the winners is stored with what it measured; where it gives less than
+    equal rates of all groups, it goes back to those. Trials are kept on disk: a search that was stopped
+    goes on where it was.
     """
     from hvcodec import profile_search
     from hvcodec.profiles import Profile, calibrate

@@ -5,6 +5,8 @@
     info = hvcodec.inspect(data)  # what the file says of itself
 
 What needs torch is loaded at its first use, so that importing hvcodec and reading headers stay quick.
+After the first compress, decompress or Codec a process must not be forked, because torch's threads do not survive that:
+start others with multiprocessing's "spawn".
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def search(
     rounds: int = ROUNDS,
     tell: Callable[[Tried], None] = lambda winner: None,
 ) -> Found:
-    """Find a path whose vectors give more than all-equal ones at the same rate, and none that give less.
+    """Find a path whose vectors give more than all-equal ones at the same rate, or nearly as much.
 
     The best vectors are looked for at so many rates between the ends, which stay all-equal. `tell` hears of
     each. Raises ValueError where rates do not rise with the vectors.
@@ -187,9 +187,10 @@ def _move(rho: Rho, slopes: Sequence[tuple[float, float]], reach: float, missing
 
 
 def _smooth_path(measure: Measure, baseline: Baseline, winners: Sequence[Tried]) -> Found:
-    """A path near the winners that nowhere gives less than all-equal vectors.
+    """A path near the winners that gives no less than all-equal vectors where that can be had.
 
-    Where it does, the knots around go half of the way back, and then the whole.
+    Where it gives less, the knots around go half of the way back, and then the whole. Between all-equal vectors
+    groups step one after the other, so that a small loss can remain even there.
     """
     kept = _apart(baseline, winners)
     levels = [baseline.level(winner.outcome.log_bpp) for winner in kept]

@@ -257,7 +257,9 @@ def test_a_failure_does_not_stop_the_rest_and_the_first_gives_the_code(photo: Pa
 
 def test_quiet_and_verbose(photo: Path, hvcodec: Hvcodec) -> None:
     assert hvcodec("compress", "photo.png", "-q").stderr == ""
-    assert "PSNR" in hvcodec("compress", "photo.png", "-v", "--force").stderr
+    told = hvcodec("compress", "photo.png", "-v", "--force").stderr
+    model_id = api.inspect(Path("photo.hvc").read_bytes()).model_id
+    assert "PSNR" in told and f"model tiny ({model_id})" in told
 
 
 # --- nothing wrong and nothing half is written --------------------------------------------------------------
