@@ -147,11 +147,14 @@ def _tell(
     """Say what became of a picture; returns what was measured for it, for --json."""
     told = f"{encoded.n_bytes:,} bytes, {encoded.bpp:.3f} bpp, {fields['time_s']:.2f} s"
     measured: dict[str, Any] = {"n_bytes": encoded.n_bytes, "bpp": encoded.bpp, "rho": list(encoded.rho)}
+    met = target is None or target.is_met(target.value(encoded))
     if report.as_json or report.verbose:  # costs a synthesis
         measured["psnr_db"] = encoded.psnr_db
         told += f", PSNR {encoded.psnr_db:.2f} dB, rho {','.join(map(str, encoded.rho))}"
         if target is not None:
-            measured |= {"target": str(target), "reached": target.report(encoded)}
+            measured |= {"target": str(target), "reached": target.report(encoded), "met": met}
             told += f", {measured['reached']} for {target}"
     report.say(f"{job.source_name} -> {job.target_name}: {told}{', verified' if fields['verified'] else ''}")
+    if target is not None and not met:
+        report.say(f"  {target.report(encoded)} is the nearest to {target} that was found")
     return measured

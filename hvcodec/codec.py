@@ -90,7 +90,7 @@ class Encoded:
     def _decoded(self) -> Picture:
         return self._codec._synthesize([self._symbols], [self.rho], [self._like])[0]
 
-    # What a target can ask for (targets.Trial), measured on the picture that the decoder will give.
+    # What a target can ask for (targets.Trial), measured once on the picture that the decoder will give.
 
     @property
     def n_bytes(self) -> int:
@@ -100,15 +100,15 @@ class Encoded:
     def bpp(self) -> float:
         return metrics.bpp(len(self.data), self._like.width, self._like.height)
 
-    @property
+    @cached_property
     def psnr_db(self) -> float:
         return metrics.psnr(self._like.pixels, self._decoded.pixels)
 
-    @property
+    @cached_property
     def ms_ssim(self) -> float:
         return metrics.ms_ssim(self._like.pixels, self._decoded.pixels)
 
-    @property
+    @cached_property
     def ssimulacra2(self) -> float:
         return metrics.ssimulacra2(self._like.pixels, self._decoded.pixels)
 

@@ -20,6 +20,7 @@ import hvcodec as api
 from hvcodec import image, metrics
 from hvcodec.codec import Codec
 from hvcodec.picture import Picture
+from hvcodec.rate import Bytes
 
 # --- names --------------------------------------------------------------------------------------------------
 
@@ -192,6 +193,17 @@ def test_size_is_kept(photo: Path, hvcodec: Hvcodec) -> None:
     fields = json.loads(result.stdout)
     assert 0.9 * 2500 < fields["n_bytes"] <= 2500
     assert (fields["target"], fields["reached"]) == ("2500 bytes", f"{fields['n_bytes']} bytes")
+
+
+def test_a_target_that_is_met_loosely_is_told(photo: Path, hvcodec: Hvcodec, monkeypatch: pytest.MonkeyPatch) -> None:
+    for window, met in ((5.0, True), (1e-9, False)):
+        monkeypatch.setattr(Bytes, "window", window)  # as on pictures so small that settings lie far apart
+        result = hvcodec("compress", "photo.png", "--size", "2501", "--json", "--force")
+        assert result.exit_code == 0, result.stderr
+        fields = json.loads(result.stdout)
+        assert fields["met"] is met
+        told = f"\n  {fields['n_bytes']} bytes is the nearest to 2501 bytes that was found\n"
+        assert (told in result.stderr) is not met
 
 
 def test_an_unreachable_target_is_exit_7_and_writes_nothing(photo: Path, hvcodec: Hvcodec) -> None:
