@@ -85,7 +85,10 @@ class Crops:
         self.pictures = np.flatnonzero((held_out(cache.names, held_out_share) == validation) & large_enough)
         if len(self.pictures) == 0:
             kind = "validation" if validation else "training"
-            raise ConfigError(f"the cache holds no {kind} picture with both sides of at least {size} pixels")
+            raise ConfigError(
+                f"there is no {kind} picture with both sides of at least {size} pixels: some of the {len(cache)} here "
+                "are for training and some for validation, and each needs one; add pictures, or make run.crop smaller"
+            )
         weights = np.minimum(cache.heights * cache.widths, PIXEL_CAP)[self.pictures]
         self._cumulative = np.cumsum(weights) / weights.sum()
         largest = size if validation or jitter == 0 else math.ceil(size / smallest_scale)
