@@ -1,9 +1,14 @@
-"""Writes files so that nobody ever sees half of one."""
+"""Writes files so that nobody ever sees half of one, and locks those that only one process may write."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import sys
+from typing import IO
+
+if sys.platform != "win32":
+    import fcntl
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
@@ -25,3 +30,13 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
         if os.path.exists(temporary):
             os.unlink(temporary)
         raise
+
+
+def lock(file: IO[bytes]) -> None:
+    """Keep other processes from locking a file until it is closed, also by a kill.
+
+    Raises BlockingIOError if another process has it, another OSError where the file system knows no locks.
+    """
+    # Not the number of the process: a folder may be shared by machines, each with numbers of its own.
+    if sys.platform != "win32":
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

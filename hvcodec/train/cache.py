@@ -17,20 +17,17 @@ import json
 import logging
 import os
 import re
-import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hvcodec import image
 from hvcodec.errors import ConfigError, ImageError
-
-if sys.platform != "win32":
-    import fcntl
+from hvcodec.files import lock
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +135,7 @@ def pack(folder: Path, cache_dir: Path, *, min_side: int = 256) -> Path:
     try:
         with temporary.open("wb") as file:
             with contextlib.suppress(OSError):  # a file system without locks, where nothing is ever removed
-                _lock(file)
+                lock(file)
             rows = _decode_into(file, members, min_side, left_out)
         if not rows:
             raise ConfigError(f"no usable picture in {folder}:{describe(left_out)}")
@@ -245,15 +242,8 @@ def _remove_abandoned(cache_dir: Path) -> None:
         # A failure means that it is being written: by a lock, or on Windows because it is open.
         with contextlib.suppress(OSError):
             with path.open("r+b") as file:
-                _lock(file)
+                lock(file)
             path.unlink()
-
-
-def _lock(file: IO[bytes]) -> None:
-    """Mark a file as being written until it is closed; raises OSError if another process writes it."""
-    # Not the number of the process: the cache may be shared by machines, each with numbers of its own.
-    if sys.platform != "win32":
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _decode_into(file: io.BufferedWriter, members: Members, min_side: int, left_out: LeftOut) -> list[dict[str, Any]]:

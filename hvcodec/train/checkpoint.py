@@ -24,11 +24,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from hvcodec.errors import ConfigError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from hvcodec.files import lock
 
 log = logging.getLogger(__name__)
 
@@ -70,12 +66,13 @@ def alone(folder: Path) -> Iterator[None]:
     """Keep other processes from training in a folder meanwhile; ConfigError if one does. A kill ends it too."""
     with (folder / ".lock").open("wb") as file:
         try:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file)
         except BlockingIOError as err:
             raise ConfigError(
                 f"another process is training in {folder}: wait for it, or choose another folder"
             ) from err
+        except OSError as err:
+            log.warning("no lock in %s (%s): see to it that no other process trains there", folder, err.strerror)
         yield
 
 
