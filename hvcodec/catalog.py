@@ -46,7 +46,7 @@ class Entry:
 
 def installed() -> list[Entry]:
     """Every model that can be found by name or id, the packaged ones first; files that are none are passed over."""
-    return [found for _, found in _survey() if isinstance(found, Entry)]
+    return list(_entries())
 
 
 def passed_over() -> dict[Path, str]:
@@ -63,11 +63,10 @@ def find(model: str | Path) -> Path:
         if path.is_file():
             return path
         raise ModelError(f"there is no model file {path}", needed=str(path))
-    entries = installed()
-    for entry in entries:
+    for entry in _entries():
         if entry.name == str(model):
             return entry.path
-    names = ", ".join(entry.name for entry in entries) or "none"
+    names = ", ".join(entry.name for entry in installed()) or "none"
     message = f"there is no model named {model}; installed: {names}{_but_passed_over()}"
     raise ModelError(message, needed=str(model), found=names)
 
@@ -80,7 +79,7 @@ def find_for(profile: str | None) -> Path:
     default = find("default")
     if profile is None or os.environ.get(DEFAULT_VARIABLE) or profile in profile_names(read_entry(default)):
         return default
-    return next((entry.path for entry in installed() if profile in profile_names(entry)), default)
+    return next((entry.path for entry in _entries() if profile in profile_names(entry)), default)
 
 
 def profile_names(entry: Entry) -> list[str]:
@@ -90,11 +89,10 @@ def profile_names(entry: Entry) -> list[str]:
 
 def entry_by_id(model_id: bytes) -> Entry:
     """The installed model that a compressed picture names; ModelError says which one is needed."""
-    entries = installed()
-    for entry in entries:
+    for entry in _entries():
         if entry.id == model_id:
             return entry
-    found = ", ".join(f"{entry.id.hex()} ({entry.name})" for entry in entries) or "none"
+    found = ", ".join(f"{entry.id.hex()} ({entry.name})" for entry in installed()) or "none"
     raise ModelError(
         f"this file needs model {model_id.hex()}; installed: {found}{_but_passed_over()}. Name the file of its "
         f"weights, put that into a folder listed in {SEARCH_PATH_VARIABLE}, or update hvcodec.",
@@ -170,6 +168,11 @@ def _rounded(data: Any) -> Any:
     if isinstance(data, dict):
         return {key: _rounded(value) for key, value in data.items()}
     return [_rounded(item) for item in data] if isinstance(data, (list, tuple)) else data
+
+
+def _entries() -> Iterator[Entry]:
+    # One at a time: the packaged models come first, and whoever finds one there need not read the others.
+    return (found for _, found in _survey() if isinstance(found, Entry))
 
 
 def _survey() -> Iterator[tuple[Path, Entry | ModelError]]:
