@@ -67,8 +67,8 @@ class GuestStep(nn.Module):
         rates = bits_per_pixel(out)
         distortion = self.objective.distortion(pixels, out["x_hat"])
         loss = self.objective.loss(distortion, rates, rho)
-        error = squared_error(pixels, out["x_hat"].detach())
-        return loss, loss.detach(), distortion.detach(), error, rates.detach()
+        error = self.objective.error(distortion, pixels, out["x_hat"])
+        return loss, loss.detach(), distortion.detach(), error.detach(), rates.detach()
 
 
 class GuestTrainer(Trainer):

@@ -48,7 +48,7 @@ from .forward import Bits, forward
 from .graft import graft
 from .journal import Journal, Show
 from .ladder import start_ladder
-from .objective import Objective, across_ranks, squared_error
+from .objective import Objective, across_ranks
 from .objectives import build
 from .optimizer import Optimizer
 from .ranks import is_first, is_first_here, joined, of_the_first, rank_and_world
@@ -91,7 +91,7 @@ class Step(nn.Module):
             objective + out.rates.sum(dim=1).mean(),
             objective.detach(),
             distortion.detach(),
-            squared_error(pixels, out.reconstruction.detach()),
+            self.objective.error(distortion, pixels, out.reconstruction).detach(),
             out.rates.detach(),
         )
 

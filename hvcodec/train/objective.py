@@ -22,6 +22,10 @@ class Objective(nn.Module):
         """What is made small beside the rate, of each picture: (N,), from pixels 0..1 (N, 3, H, W)."""
         return squared_error(pixels, reconstruction)
 
+    def error(self, distortion: Tensor, pixels: Tensor, reconstruction: Tensor) -> Tensor:
+        """The squared error of each picture, (N,), for the log: mostly that is the distortion."""
+        return squared_error(pixels, reconstruction) if self.shares else distortion
+
     def loss(self, distortion: Tensor, rates: Tensor, rho: Tensor) -> Tensor:
         """Return the loss from the distortion (N,), rates (N, G) and levels (N, G) of a batch."""
         raise NotImplementedError

@@ -33,7 +33,7 @@ from hvcodec.errors import ConfigError
 from hvcodec.model.config import RHO_LEVELS, lambda_of
 from hvcodec.model.perceptual import error_map
 from hvcodec.train.config import nearest
-from hvcodec.train.objective import Objective
+from hvcodec.train.objective import Objective, squared_error
 from hvcodec.train.rho import FixedRho, RhoSampler, lambdas
 from hvcodec.train.targets import DistortionTarget, Geco, RateTarget
 
@@ -184,6 +184,9 @@ class PixelScale(Objective):
         error = (reconstruction.float() - pixels).square()
         return gaussian_bits(error, self.log_variance(reconstruction)).mean(dim=(1, 2, 3))
 
+    def error(self, distortion: Tensor, pixels: Tensor, reconstruction: Tensor) -> Tensor:
+        return squared_error(pixels, reconstruction)
+
     def loss(self, distortion: Tensor, rates: Tensor, rho: Tensor) -> Tensor:
         negative_elbo = (distortion + rates.sum(dim=1) / DIMENSIONS).mean()
         self.elbo.copy_(-negative_elbo.detach())
@@ -193,9 +196,9 @@ class PixelScale(Objective):
         return {"elbo_bits_per_dimension": self.elbo.clone()}
 
 
-def gaussian_bits(squared_error: Tensor, log_variance: Tensor) -> Tensor:
-    """Bits for an 8-bit sample (pixels in 0..1) under a Gaussian; an upper bound of its exact cost."""
-    quadratic = (squared_error + ROUNDING) * torch.exp(-log_variance)
+def gaussian_bits(error: Tensor, log_variance: Tensor) -> Tensor:
+    """Bits for an 8-bit sample of this squared error (pixels in 0..1) under a Gaussian; at least its exact cost."""
+    quadratic = (error + ROUNDING) * torch.exp(-log_variance)
     return (math.log(2 * math.pi) + log_variance + quadratic) / (2 * LN2) + math.log2(255)
 
 
