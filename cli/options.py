@@ -48,6 +48,10 @@ class Number(click.FloatRange):
 MOST_THREADS = max(64, os.cpu_count() or 1)
 """More help nobody, and from some number on torch crashes."""
 
+threads_option = click.option(
+    "--threads", type=click.IntRange(1, MOST_THREADS), metavar="N", help="CPU threads to use."
+)
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -92,7 +96,7 @@ def engine_options(model_help: str) -> Callable[[F], F]:
             show_default=True,
             help="bfloat16 is quicker on some machines and a little less exact.",
         )
-        @click.option("--threads", type=click.IntRange(1, MOST_THREADS), metavar="N", help="CPU threads to use.")
+        @threads_option
         @functools.wraps(command)
         def wrapper(*args: Any, model: Any, device: Any, dtype: Any, threads: Any, **kwargs: Any) -> Any:
             return command(*args, engine=Engine(model, device, dtype, threads), **kwargs)

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from .failures import UsageFailure, debug_option
+from .options import threads_option
 
 RUNS = Path("runs")
 
@@ -20,7 +21,7 @@ RUNS = Path("runs")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run.")
 @click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Pictures, or shards of them.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads to use.")
+@threads_option
 @debug_option
 def train(
     config: str | None,

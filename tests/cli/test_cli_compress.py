@@ -100,7 +100,7 @@ def test_an_empty_name_is_wrong_use(photo: Path, hvcodec: Hvcodec, args: list[st
     assert names(photo.parent) == ["photo.png"]
 
 
-@pytest.mark.parametrize("command", [["compress", "photo.png"], ["decompress", "photo.hvc"]])
+@pytest.mark.parametrize("command", [["compress", "photo.png"], ["decompress", "photo.hvc"], ["train", "toy"]])
 def test_more_threads_than_help_are_refused(photo: Path, hvcodec: Hvcodec, command: list[str]) -> None:
     result = hvcodec(*command, "--threads", "100000")
     assert result.exit_code == 2
