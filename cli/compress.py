@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hvcodec import HVCodecError, ImageError
+from hvcodec.files import PICTURE_SUFFIXES
 
-from .jobs import HVC_SUFFIX, PICTURE_SUFFIXES, Job, plan, run
+from .jobs import HVC_SUFFIX, Job, plan, run
 from .options import Engine, Spend, engine_options, rate_options, usage
 from .report import Reporter, reporting
 

@@ -16,10 +16,6 @@ from .failures import Reported, UsageFailure, sentence
 from .report import Reporter
 
 STREAM = "-"
-PICTURE_SUFFIXES = frozenset(
-    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".avif", ".bmp", ".gif"}
-    | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".ico", ".psd", ".sgi", ".qoi"}
-)
 HVC_SUFFIX = ".hvc"
 
 

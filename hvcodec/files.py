@@ -1,4 +1,4 @@
-"""Writes files so that nobody ever sees half of one, and locks those that only one process may write."""
+"""Which files are pictures; writing so that nobody ever sees half of one; locks where only one process may write."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from typing import IO
 
 if sys.platform != "win32":
     import fcntl
+
+PICTURE_SUFFIXES = frozenset(
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".avif", ".bmp", ".gif"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".ico", ".psd", ".sgi", ".qoi"}
+)
+"""What the name of a picture ends in; whether it can be read its content tells."""
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:

@@ -27,15 +27,14 @@ from numpy.typing import NDArray
 
 from hvcodec import image
 from hvcodec.errors import ConfigError, ImageError
-from hvcodec.files import lock
+from hvcodec.files import PICTURE_SUFFIXES, lock
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = frozenset(
-    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".tif", ".tiff", ".avif", ".bmp", ".gif"}
-    | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ico", ".psd", ".sgi", ".qoi"}
-    | {".heic", ".jxl"}  # not read, but they have a part in the fingerprints of caches and runs that exist
-)
+SUFFIXES = PICTURE_SUFFIXES | {
+    *(".mpo", ".j2c", ".jpc", ".jpf"),
+    *(".heic", ".jxl"),  # not read, but they have a part in the fingerprints of caches and runs that exist
+}
 """Files that are taken for pictures: one that cannot be read is counted, with the reason."""
 
 _OTHER_FORMATS = frozenset(

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 from calling import Hvcodec, names
-from hvcodec_cli.jobs import PICTURE_SUFFIXES
 
 import hvcodec as api
 from hvcodec import image, metrics
 from hvcodec.codec import Codec
+from hvcodec.files import PICTURE_SUFFIXES
 from hvcodec.picture import Picture
 from hvcodec.rate import Bytes
 

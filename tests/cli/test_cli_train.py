@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from calling import Hvcodec
-from hvcodec_cli.jobs import PICTURE_SUFFIXES
 
+from hvcodec.files import PICTURE_SUFFIXES
 from hvcodec.train import loop
 from hvcodec.train.cache import SUFFIXES
 from hvcodec.train.config import PACKAGED, TrainConfig, find, load
