@@ -9,6 +9,9 @@ The descent goes from coarse to fine, an equal part of the steps for each stride
 groups move; coarser ones stay as they are. The picture is divided into cells, as large as a position of the group: each
 keeps its own best nudges and its own step, because what helps here may hurt there.
 
+Gradients come back through the basis of the latents, which looks at some directions of the features far more strongly
+than at others. Steps follow them with that undone (_evened).
+
 Two gradients are not the plain ones. Rounding passes on only a part of its gradient, the less the surer the prior is of
 a zero. And the rate of a symbol is flat almost everywhere, so its slope is the difference between the two integers
 around its latent (SURROGATES).
@@ -17,7 +20,7 @@ around its latent (SURROGATES).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from functools import lru_cache
 from types import MappingProxyType
@@ -37,14 +40,17 @@ from .perceptual import SQUARE, error_map
 from .prior import Follower
 from .rounding import CAUTION, bits_of_one_more, round_cheaply, row_of
 from .strips import Nudges
-from .transform import Condition, Latent, Steps
+from .transform import Condition, Latent, Steps, full_precision
 
-STEP, STEP_FOR_THE_EYE = 0.05, 0.02
+STEP, STEP_FOR_THE_EYE = 0.07, 0.056
 """First step of the descent at LEVEL, where 1 would remove an error of the picture at once if the ladder were linear
 and the distortion were the squared error. Those that follow the eye are steeper in smooth surroundings."""
 
 LEVEL, GROWTH = 30, 1 / 4
 """Steps grow with this power of lambda; they are the first ones at LEVEL of rho."""
+
+FAINT = 0.1
+"""Directions that the latents see with less than this part of the mean power are not brought up to the others."""
 
 WEIGHT = 1.7
 """How much more an error counts in the descent than lambda says. Along the model's curve it takes up to 1.6 times the
@@ -170,6 +176,7 @@ class _Descent:
             self.condition = transform.condition(rho)
             up = transform.bottom_up(transform.from_pixels(pixels), self.condition, range(groups - 1, -1, -1))
             self.features = [e.float() for e in reversed(up)]
+            self.evened = [_evened(transform.rung(g).latents, self.condition) for g in range(groups)]
         self.chosen = [torch.zeros_like(e) for e in self.features]
         self.cost = torch.full((len(pixels),), math.inf, device=pixels.device)
         self.random = torch.Generator().manual_seed(0)  # the same file each time
@@ -222,7 +229,10 @@ class _Descent:
         # The squared error of three samples to a pixel has curvature 2/3 in an orthonormal ladder.
         step = 1.5 / response * self.size
         coarser, finer = self.nudges[: self.group], self.nudges[self.group :]
-        moved = [nudge - _spread(step, nudge) * grad for nudge, grad in zip(finer, gradients, strict=True)]
+        moved = [
+            nudge - _spread(step, nudge) * (evened @ gradient.flatten(2)).view_as(nudge)
+            for nudge, gradient, evened in zip(finer, gradients, self.evened[self.group :], strict=True)
+        ]
         chance = torch.rand(self.lowest.shape[1:], generator=self.random).to(self.lowest)
         self.moves = (chance < (MOVING if self.group else 1.0)) & ~is_lost
         self.nudges = self._where(self.moves, [*coarser, *moved], self.best)
@@ -257,6 +267,23 @@ class _Descent:
         loop.climb(nudges, range(self.group, len(nudges)), response)
         loop.finish()
         return loop
+
+
+def _evened(latents: Iterable[Latent], condition: Condition) -> Tensor:
+    """What turns gradients of a group's features into steps, (N, width, width): the same length on the average, but
+    with every direction that its latents see at one strength.
+
+    Latents are B (e - h) with B = W / g, so a gradient is B^T times that of the latents. What multiplies it is
+    (B^T B)^(-1/2), which leaves an orthonormal basis of B.
+    """
+    with full_precision(condition.embedding):
+        basis = torch.cat([x.analysis.flatten(1) / condition.steps[x.index].gain[..., 0] for x in latents], dim=1)
+        power, directions = torch.linalg.eigh(basis.mT @ basis)
+        power = power.clamp(min=0)
+        gain = 1 / (power + FAINT * power.mean(dim=1, keepdim=True)).sqrt()
+        gain = gain * (power.sum(dim=1, keepdim=True) / (power * gain.square()).sum(dim=1, keepdim=True)).sqrt()
+        evened: Tensor = (directions * gain[:, None]) @ directions.mT
+    return evened
 
 
 def _spread(cells: Tensor, like: Tensor) -> Tensor:

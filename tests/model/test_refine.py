@@ -121,6 +121,25 @@ def test_coarse_groups_rest_while_finer_ones_move(tiny_codec: Codec) -> None:
         assert all(of_group[group:])
 
 
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_what_latents_see_strongly_moves_no_further_than_the_rest(tiny_codec: Codec, group: int) -> None:
+    transform = tiny_codec.model.transform
+    latents = list(transform.rung(group).latents)
+    with torch.no_grad():
+        condition = transform.condition(torch.full((2, GROUPS), float(LEVEL)))
+        gains = [step.gain.clone() for step in condition.steps]
+        gains[latents[0].index][1, 0] /= 10  # in the second picture
+        condition = condition._replace(
+            steps=tuple(step._replace(gain=gain) for step, gain in zip(condition.steps, gains, strict=True))
+        )
+        basis = torch.cat([x.analysis[..., 0, 0] / gains[x.index][..., 0] for x in latents], dim=1)
+        evened = basis @ refine._evened(latents, condition)
+    before, after = torch.linalg.svdvals(basis), torch.linalg.svdvals(evened)
+    assert before[1, 0] > 6 * before[1, -1]
+    assert (after[:, 0] < 1.6 * after[:, -1]).all()
+    assert torch.allclose(after.norm(dim=1), before.norm(dim=1), rtol=1e-3)  # steps as long as before
+
+
 def stopping_after(count: int) -> tuple[Callable[[float], bool], list[float]]:
     told: list[float] = []
 
