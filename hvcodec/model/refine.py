@@ -277,7 +277,7 @@ def _evened(latents: Iterable[Latent], condition: Condition) -> Tensor:
     (B^T B)^(-1/2), which leaves an orthonormal basis of B.
     """
     with full_precision(condition.embedding):
-        basis = torch.cat([x.analysis.flatten(1) / condition.steps[x.index].gain[..., 0] for x in latents], dim=1)
+        basis = torch.cat([x.basis(condition.steps[x.index]) for x in latents], dim=1)
         power, directions = torch.linalg.eigh(basis.mT @ basis)
         power = power.clamp(min=0)
         gain = 1 / (power + FAINT * power.mean(dim=1, keepdim=True)).sqrt()

@@ -86,6 +86,10 @@ class Latent(nn.Module):
         with full_precision(residual):
             return F.conv2d(residual, self.analysis) / steps.gain
 
+    def basis(self, steps: Steps) -> Tensor:
+        """What `scaled` multiplies a residual by, (N, channels, width)."""
+        return self.analysis.flatten(1) / steps.gain[..., 0]
+
     def merge(self, h: Tensor, k: Tensor, steps: Steps) -> Tensor:
         """Add what the symbols say to the estimate."""
         z = steps.gain * (k - steps.inward * torch.sign(k))
