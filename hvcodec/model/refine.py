@@ -42,7 +42,7 @@ from .rounding import CAUTION, bits_of_one_more, round_cheaply, row_of
 from .strips import Nudges
 from .transform import Condition, Latent, Steps, full_precision
 
-STEP, STEP_FOR_THE_EYE = 0.07, 0.056
+STEP, STEP_FOR_THE_EYE = 0.05, 0.045
 """First step of the descent at LEVEL, where 1 would remove an error of the picture at once if the ladder were linear
 and the distortion were the squared error. Those that follow the eye are steeper in smooth surroundings."""
 
@@ -79,8 +79,9 @@ SHRINK = 0.7
 STUCK, AGAIN = 0.2, 0.6
 """A cell whose step has shrunk to less than this part of the first one goes on with that part of it."""
 
-MOVING = 0.4
-"""In each step so many of the cells move, chosen at random: what one does is not put down to its neighbours."""
+AT_ONCE, MOVING = 5, 0.5
+"""All cells move in the first steps of a group's part, when nearly every one gains. Then so many of them, chosen at
+random for each step: what one does is not put down to its neighbours."""
 
 TILE, HALO = 768, 64
 """Pixels of a side that are refined at once, and how many around them are refined with them and then left."""
@@ -186,6 +187,7 @@ class _Descent:
     def _begin(self, group: int) -> None:
         """Go on from the best with the cells of a stride group."""
         self.group, self.nudges, self.best = group, self.chosen, self.chosen
+        self.begun = self.steps
         stride = self.task.model.config.stages[group].stride
         cells = (len(self.pixels), 1, self.pixels.shape[-2] // stride, self.pixels.shape[-1] // stride)
         self.lowest = torch.full(cells, math.inf, device=self.pixels.device)  # cost of a cell and its surroundings
@@ -234,7 +236,8 @@ class _Descent:
             for nudge, gradient, evened in zip(finer, gradients, self.evened[self.group :], strict=True)
         ]
         chance = torch.rand(self.lowest.shape[1:], generator=self.random).to(self.lowest)
-        self.moves = (chance < (MOVING if self.group else 1.0)) & ~is_lost
+        share = 1.0 if group == 0 or self.steps - self.begun <= AT_ONCE else MOVING
+        self.moves = (chance < share) & ~is_lost
         self.nudges = self._where(self.moves, [*coarser, *moved], self.best)
         is_stuck = self.size < STUCK * self.first_size
         self.size = torch.where(is_stuck, AGAIN * self.first_size, self.size)
