@@ -65,9 +65,9 @@ STEPS = 14
 GROUPS = 5
 
 
-def descent_of(codec: Codec, shown: Picture) -> refine._Descent:
+def descent_of(codec: Codec, shown: Picture, steps: int = STEPS) -> refine._Descent:
     pixels = rows_of(codec, shown)(0, shown.height)
-    return refine._Descent(refine.Task(codec.model, torch.full((1, GROUPS), float(LEVEL))), pixels, STEPS)
+    return refine._Descent(refine.Task(codec.model, torch.full((1, GROUPS), float(LEVEL))), pixels, steps)
 
 
 def test_the_best_is_kept_and_never_worse_than_the_start(tiny_codec: Codec) -> None:
@@ -106,6 +106,19 @@ def test_each_cell_decides_for_itself(tiny_codec: Codec, group: int, cell: int) 
     last = cell // 4  # positions at the finest stride
     assert is_changed[..., :-last].all()
     assert not is_changed[..., -last:].any()
+
+
+def test_all_cells_move_at_first_then_some_of_them(tiny_codec: Codec) -> None:
+    descent = descent_of(tiny_codec, picture(192, 128, seed=4), steps=50)
+    shares: dict[int, list[float]] = {}
+    for _ in range(51):
+        descent.step()
+        shares.setdefault(descent.group, []).append(float(descent.moves.float().mean()))
+    for group in (3, 4):  # which have hundreds of cells
+        first, later = shares[group][: refine.AT_ONCE], shares[group][refine.AT_ONCE :]
+        assert set(first) == {1.0}
+        assert later
+        assert all(0.2 < share < refine.MOVING + 0.1 for share in later)  # those that go back do not move either
 
 
 def test_coarse_groups_rest_while_finer_ones_move(tiny_codec: Codec) -> None:
