@@ -117,8 +117,8 @@ def test_all_cells_move_at_first_then_some_of_them(tiny_codec: Codec) -> None:
     for group in (3, 4):  # which have hundreds of cells
         first, later = shares[group][: refine.AT_ONCE], shares[group][refine.AT_ONCE :]
         assert set(first) == {1.0}
-        assert later
-        assert all(0.2 < share < refine.MOVING + 0.1 for share in later)  # those that go back do not move either
+        assert all(share < refine.MOVING + 0.1 for share in later)  # those that go back do not move either
+        assert max(later) > refine.MOVING - 0.1
 
 
 def test_coarse_groups_rest_while_finer_ones_move(tiny_codec: Codec) -> None:
