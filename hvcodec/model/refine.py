@@ -80,7 +80,7 @@ STUCK, AGAIN = 0.2, 0.6
 """A cell whose step has shrunk to less than this part of the first one goes on with that part of it."""
 
 AT_ONCE, MOVING = 5, 0.5
-"""All cells move in the first steps of a group's part, when nearly every one gains. Then so many of them, chosen at
+"""All cells move in the first steps of a group's part: few steps leave no time to rest. Then so many of them, chosen at
 random for each step: what one does is not put down to its neighbours."""
 
 TILE, HALO = 768, 64
