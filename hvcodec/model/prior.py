@@ -41,12 +41,11 @@ def requantize(y: Tensor, shift: int = WEIGHT_SHIFT) -> Tensor:
 def magnitudes(k: Tensor) -> Tensor:
     """What the prior sees of symbols: positive and negative part, each on a logarithmic integer scale 0..64.
 
-    The scale is linear between powers of two: v = 2^f - 1 + r becomes 8 f + floor(8 r / 2^f). All steps are
-    exact: frexp reads the exponent from the bits, and r / 2^f is a division by a power of two.
+    The scale is linear between powers of two: v = 2^f - 1 + r becomes 8 f + floor(8 r / 2^f). These are the
+    exponent of v + 1 as a float32 and the first three bits of its fraction, so they are read from its bits.
     """
     v = torch.cat([k, -k], dim=1).clamp_(0, 255) + 1  # 1 .. 256
-    mantissa, exponent = torch.frexp(v)  # v = mantissa * 2^exponent, mantissa in [0.5, 1)
-    return torch.floor(mantissa * 16).add_(exponent, alpha=8).sub_(16)  # 8 (exponent - 1) + floor(16 mantissa - 8)
+    return (v.view(torch.int32) >> 20).sub_(127 << 3).to(v.dtype)
 
 
 class ExactConv(nn.Module):
@@ -284,7 +283,8 @@ class Follower:
         stage = self._prior.stage(layer.group)
         if layer.group != self._group:
             self._group = layer.group
-            self._features = stage.arrive(self._features, self._rho, rows, columns)
+            arrived = stage.arrive(self._features, self._rho, rows, columns)
+            self._features = arrived.contiguous(memory_format=torch.channels_last)  # as its convolutions like it
         assert self._features is not None
         first_of_stage = next(other.index for other in layers if other.group == layer.group)
         exact = stage.layers.at(layer.index - first_of_stage)

@@ -72,7 +72,8 @@ def forward(
     h = transform.top_down(h, condition, range(groups), answer)
 
     def rates(values: list[Tensor], indices: list[Tensor]) -> Tensor:
-        per_layer = [bits(y, t).sum(dim=(1, 2, 3)) for y, t in zip(values, indices, strict=True)]
+        # As rows: the gradient of a sum over a picture is one number, which autograd would lay out as channels first.
+        per_layer = [bits(_row(y), _row(t)).sum(dim=1) for y, t in zip(values, indices, strict=True)]
         per_group = [
             sum(bits for bits, layer in zip(per_layer, model.config.layers, strict=True) if layer.group == g)
             for g in range(groups)
@@ -80,6 +81,10 @@ def forward(
         return torch.stack([torch.as_tensor(b) for b in per_group], dim=1) / (pixels.shape[2] * pixels.shape[3])
 
     return Pass(transform.to_pixels(h) + 0.5, rates(noisy, [t.detach() for t in scales]), rates(symbols, scales))
+
+
+def _row(x: Tensor) -> Tensor:
+    return x.movedim(1, -1).flatten(1)  # no copy where channels are last
 
 
 def _uniform(like: Tensor, noise: torch.Generator) -> Tensor:

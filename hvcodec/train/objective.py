@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 
 from hvcodec.train.rho import Sampler
 
@@ -46,7 +47,7 @@ class Objective(nn.Module):
 
 def squared_error(pixels: Tensor, reconstruction: Tensor) -> Tensor:
     """Mean squared error of each picture: (N,), from pixels 0..1 (N, 3, H, W)."""
-    return (reconstruction.float() - pixels).square().mean(dim=(1, 2, 3))
+    return mse_loss(reconstruction.float(), pixels, reduction="none").mean(dim=(1, 2, 3))
 
 
 def across_ranks(value: Tensor) -> Tensor:
