@@ -45,7 +45,7 @@ def magnitudes(k: Tensor) -> Tensor:
     exponent of v + 1 as a float32 and the first three bits of its fraction, so they are read from its bits.
     """
     v = torch.cat([k, -k], dim=1).clamp_(0, 255) + 1  # 1 .. 256
-    return (v.view(torch.int32) >> 20).sub_(127 << 3).to(v.dtype)
+    return (v.float().view(torch.int32) >> 20).sub_(127 << 3).to(k.dtype)
 
 
 class ExactConv(nn.Module):
