@@ -44,8 +44,8 @@ def magnitudes(k: Tensor) -> Tensor:
     The scale is linear between powers of two: v = 2^f - 1 + r becomes 8 f + floor(8 r / 2^f). These are the
     exponent of v + 1 as a float32 and the first three bits of its fraction, so they are read from its bits.
     """
-    v = torch.cat([k, -k], dim=1).clamp_(0, 255) + 1  # 1 .. 256
-    return (v.float().view(torch.int32) >> 20).sub_(127 << 3).to(k.dtype)
+    one_more = torch.cat([k, -k], dim=1).clamp_(0, 255).float() + 1  # v + 1: 1 .. 256
+    return (one_more.view(torch.int32) >> 20).sub_(127 << 3).to(k.dtype)  # 127 is the bias of the exponent
 
 
 class ExactConv(nn.Module):
