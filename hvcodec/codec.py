@@ -174,7 +174,9 @@ class Codec:
         def trial(vector: rate.Rho, trim: float) -> Encoded:
             return encode(vector, chosen.masking, trim)
 
-        return rate.search(trial, target, guide, first_guess=first_guess).trial
+        # Less than nothing in favour of the rate would turn zeros into ones: bits for a worse picture.
+        least_trim = max(-self._caution(effort), -rate.MOST_TRIM)
+        return rate.search(trial, target, guide, first_guess=first_guess, least_trim=least_trim).trial
 
     def _first_guess(
         self, picture: Picture, target: rate.Target, guide: rate.Guide, masking: float, *, look: bool

@@ -62,7 +62,7 @@ FLATTEST, STEEPEST = 0.4, 2.5
 # So near to the target, in windows, the encoder's own trim is better than another rate vector.
 NEAR_WINDOWS = 1.5
 # How far trim goes to both sides, and the smallest change of it that makes a difference.
-MOST_TRIM, FINEST_TRIM = 0.15, 0.004
+MOST_TRIM, FINEST_TRIM = 0.15, 0.001
 # Pictures answer to trim by so much less or more than they usually do. A little trim may hardly tell (where symbols are
 # the nearest integers the error has a minimum), so only all of it shows whether they answer by less still.
 DULLEST, KEENEST = 0.3, 8.0
@@ -91,19 +91,20 @@ def search(
     first_guess: int | None = None,
     max_trials: int = MAX_TRIALS,
     most_trim: float = MOST_TRIM,
+    least_trim: float = -MOST_TRIM,
 ) -> Result[TrialT]:
     """Find a rate vector, and a trim, with which a picture meets the target, in at most `max_trials` encodes.
 
     `trial` encodes the picture at a rate vector. One step of a group can be larger than the window of a target, so
-    the encoder has a finer control: the larger `trim` (-most_trim to most_trim), the fewer bits it spends at the
-    same vector. `first_guess` is where in the guide to begin (default: the middle). The side of the target that
-    matters is always kept; where nothing that was tried also stays within the tolerance, the best is returned and
-    says so. Raises TargetError, with the nearest Result, where even the end of the guide does not bring the picture
-    to the target.
+    the encoder has a finer control: the larger `trim` (least_trim to most_trim, zero among them), the fewer bits it
+    spends at the same vector. `first_guess` is where in the guide to begin (default: the middle). The side of the
+    target that matters is always kept; where nothing that was tried also stays within the tolerance, the best is
+    returned and says so. Raises TargetError, with the nearest Result, where even the end of the guide does not bring
+    the picture to the target.
     """
     if max_trials < 1:
         raise ValueError(f"a search needs at least one trial, not {max_trials}")
-    course: _Course[TrialT] = _Course(target, guide, most_trim)
+    course: _Course[TrialT] = _Course(target, guide, most_trim, least_trim)
     index = len(guide.ladder) // 2 if first_guess is None else first_guess
     place: _Place | None = _Place(min(max(index, 0), len(guide.ladder) - 1))
     for left in reversed(range(max_trials)):
@@ -155,6 +156,7 @@ class _Course(Generic[TrialT]):
     target: Target
     guide: Guide
     most_trim: float
+    least_trim: float
     attempts: list[_Attempt[TrialT]] = field(default_factory=list)
     walked: list[_Attempt[TrialT]] = field(default_factory=list)  # those without trim
     below: _Attempt[TrialT] | None = None
@@ -174,8 +176,8 @@ class _Course(Generic[TrialT]):
         if place.trim != 0:
             effect = self._effect_of_trim(attempt)
             if effect <= 0:
-                self.most_trim = 0.0  # in vain here: walk on
-            elif abs(place.trim) >= self.most_trim and effect < DULLEST * self.target.per_trim:
+                self.most_trim = self.least_trim = 0.0  # in vain here: walk on
+            elif place.trim in (self.least_trim, self.most_trim) and effect < DULLEST * self.target.per_trim:
                 self.dull = effect
             return
         before = self.walked[-1] if self.walked else None
@@ -272,7 +274,7 @@ class _Course(Generic[TrialT]):
 
     def _trim(self, rung: int) -> float | None:
         """The trim that should bring a rate vector to the target; None where no other is worth a trial."""
-        if self.most_trim == 0:
+        if self.least_trim == self.most_trim:
             return None
         own = sorted((a for a in self.attempts if a.rung == rung), key=lambda attempt: attempt.trim)
         more = [a for a in own if a.value > self.target.aim]
@@ -289,6 +291,6 @@ class _Course(Generic[TrialT]):
             if edge.trim != 0:
                 effect = min(self._effect_of_trim(edge), KEENEST * self.target.per_trim)
             trim = edge.trim + (edge.value - self.target.aim) / effect
-            trim = min(max(trim, -self.most_trim), self.most_trim)
+            trim = min(max(trim, self.least_trim), self.most_trim)
             gap = abs(trim - edge.trim)
         return trim if gap >= FINEST_TRIM else None

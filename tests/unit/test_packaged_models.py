@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from hvcodec import catalog, image
+from hvcodec import Encoded, Picture, catalog, image
 from hvcodec.api import compress, decompress
 from hvcodec.codec import Codec
 from hvcodec.rate import Bytes
@@ -39,6 +40,23 @@ def test_each_profile_is_better_at_what_it_is_for() -> None:
     psnr, perceptual = by_profile["psnr"], by_profile["perceptual"]
     assert perceptual.ssimulacra2 > psnr.ssimulacra2 + 4
     assert psnr.psnr_db > perceptual.psnr_db + 0.3
+
+
+def test_no_search_rounds_away_from_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model for the eye has the nearest integers as symbols: less trim than none doubles its files, for nothing."""
+    codec, trims = Codec(catalog.find_for("perceptual"), device="cpu"), []
+    encode = codec.encode
+
+    def recording(*args: Any, **options: Any) -> Encoded:
+        trims.append(options["trim"])
+        return encode(*args, **options)
+
+    monkeypatch.setattr(codec, "encode", recording)
+    picture = image.read(PARROTS)
+    small = Picture(np.ascontiguousarray(picture.pixels[128:384, 256:512]))
+    for n_bytes in range(3_000, 6_000, 500):
+        codec.compress(small, target=Bytes(n_bytes))
+    assert min(trims) == 0 < max(trims)
 
 
 def test_a_profile_takes_its_model_along() -> None:

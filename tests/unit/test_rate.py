@@ -143,6 +143,29 @@ def test_trim_meets_a_target_where_a_little_of_it_hardly_tells(goal):
     assert result.trials <= MAX_TRIALS
 
 
+@pytest.mark.parametrize("goal", [31 + 0.013 * i for i in range(40)])
+def test_trim_stays_on_the_side_that_is_allowed(goal):
+    """Where symbols are the nearest integers, less trim than none makes a larger file of a worse picture."""
+
+    def picture(rho, trim):
+        worse = 4.5 * trim**2 if trim > 0 else -3 * trim
+        return MadeUpTrial(1000, psnr_db=30 + 0.2 * rho[0] - worse)
+
+    encode = Counted(picture)
+    result = search(encode, Psnr(goal), line_guide(60, rise=0.2), first_guess=12, least_trim=0)
+    assert result.within_tolerance
+    assert all(0 <= trim <= MOST_TRIM for _, trim in encode.asked)
+
+
+@pytest.mark.parametrize("goal", [40.05 + 0.1 * i for i in range(30)])
+def test_trim_is_fine_enough_for_a_picture_that_answers_keenly(goal):
+    """A step changes the score by three points, and a hundredth of trim by two."""
+    encode = Counted(lambda rho, trim: MadeUpTrial(1000, ssimulacra2=10 + 3 * rho[0] - 200 * trim))
+    result = search(encode, Ssimulacra2(goal), line_guide(20, rise=3.0), first_guess=9, least_trim=0)
+    assert result.within_tolerance
+    assert result.trials <= MAX_TRIALS
+
+
 def test_a_picture_that_answers_trim_the_wrong_way_does_not_mislead():
     encode = bytes_at(lambda i: 10_000 * math.exp(0.07 * i), keenness=-1.0)
     result = search(encode, Bytes(16_000), line_guide(30, rise=0.07), first_guess=6)
@@ -152,7 +175,7 @@ def test_a_picture_that_answers_trim_the_wrong_way_does_not_mislead():
 
 def test_without_trim_only_vectors_are_tried():
     encode = bytes_at(lambda i: 10_000 * math.exp(0.07 * i), keenness=1.0)
-    result = search(encode, Bytes(16_000), line_guide(30, rise=0.07), first_guess=6, most_trim=0)
+    result = search(encode, Bytes(16_000), line_guide(30, rise=0.07), first_guess=6, most_trim=0, least_trim=0)
     assert all(trim == 0 for _, trim in encode.asked)
     assert (result.trial.n_bytes, result.trim) == (round(10_000 * math.exp(0.42)), 0)
 
@@ -255,7 +278,7 @@ def test_a_rising_size_is_reached_whenever_some_step_does(values, n_bytes):
     # With as many trials as there are places, nothing that fits may be overlooked.
     guide = line_guide(len(values), rise=0.1)
     try:
-        result = search(encode, Bytes(n_bytes), guide, max_trials=len(values) + 1, most_trim=0)
+        result = search(encode, Bytes(n_bytes), guide, max_trials=len(values) + 1, most_trim=0, least_trim=0)
     except TargetError:
         assert not reachable
     else:
