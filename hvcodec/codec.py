@@ -205,7 +205,8 @@ class Codec:
 
         `masking` says how much less an error counts in busy surroundings than in smooth ones: 0 not at all,
         1 by as much as their variance is larger. `trim` makes the file a little smaller (above 0) or larger
-        than the rate vector alone would: by a few percent for 0.1.
+        than the rate vector alone would: by a few percent for 0.1. Below 0 it is of no use at effort 0 and for
+        models that are trained for the eye: their symbols are the nearest integers already.
         """
         rois = None if roi is None else [roi]
         return self.encode_batch(

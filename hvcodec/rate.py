@@ -61,7 +61,7 @@ BISECT_FROM = 5
 FLATTEST, STEEPEST = 0.4, 2.5
 # So near to the target, in windows, the encoder's own trim is better than another rate vector.
 NEAR_WINDOWS = 1.5
-# How far trim goes to both sides, and the smallest change of it that makes a difference.
+# How far trim goes to either side where it may, and the smallest change of it that makes a difference.
 MOST_TRIM, FINEST_TRIM = 0.15, 0.001
 # Pictures answer to trim by so much less or more than they usually do. A little trim may hardly tell (where symbols are
 # the nearest integers the error has a minimum), so only all of it shows whether they answer by less still.
