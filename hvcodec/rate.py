@@ -249,9 +249,9 @@ class _Course(Generic[TrialT]):
         here, slope, growth = self.walked[-1], 1.0, 1.0
         if len(self.walked) > 1:
             before = self.walked[-2]
-            run = here.expected - before.expected
-            slope = (here.value - before.value) / run if run else 1.0
-            slope = min(max(slope, FLATTEST), STEEPEST)
+            run, rise = here.expected - before.expected, here.value - before.value
+            if run * rise > 0:  # a curve that falls from one step to the next is not flat
+                slope = min(max(rise / run, FLATTEST), STEEPEST)
             growth = 2.0 ** (len(self.walked) - 2)
         wanted = here.expected + growth * (self.target.aim - here.value) / slope
         if self.above is None:

@@ -106,6 +106,16 @@ def test_a_curve_that_falls_in_places():
         assert len(encode.asked) <= MAX_TRIALS
 
 
+def test_a_fall_where_the_search_begins_says_nothing_of_the_slope():
+    """Believed to be flat, the curve would be left far behind."""
+    encode = psnr_at(lambda i: 30 + 0.03 * i - (i > 102))
+    result = search(encode, Psnr(33.6), line_guide(300, rise=0.03), first_guess=102)
+    assert result.within_tolerance
+    assert encode.walked[0] == 102
+    assert result.trial.psnr_db < 33.7
+    assert result.trials <= 3
+
+
 def test_a_step_that_is_too_coarse_keeps_the_side_that_matters():
     jump = [10_000] * 150 + [20_000] * 150
     result = search(bytes_at(lambda i: jump[i]), Bytes(15_000), line_guide(300))
