@@ -31,6 +31,7 @@ from hvcodec import Codec, ModelError, Picture, rate
 from hvcodec.files import write_whole
 from hvcodec.model import weights
 from hvcodec.model.config import ALIGN
+from hvcodec.model.rounding import usual_caution
 from hvcodec.train.forward import forward as code
 
 from . import paths
@@ -62,7 +63,8 @@ class HvcodecModel(CompressionModel):
         super().__init__()
         self.path = weights.find(model).resolve()
         # Its own copy: CompressAI's tools move and convert what they are given, and codecs share theirs.
-        self.network = weights.load_weights(self.path).model
+        loaded = weights.load_weights(self.path)
+        self.network, self._cheaply = loaded.model, usual_caution(loaded.distortion) > 0
         codec = self.codec
         self.rho = codec.profile(profile).rho(quality) if rho is None else rate.check(rho, codec.n_groups)
 
@@ -85,7 +87,7 @@ class HvcodecModel(CompressionModel):
         height, width = x.shape[-2:]
         padded = F.pad(x, (0, -width % ALIGN, 0, -height % ALIGN), mode="replicate")
         rho = torch.tensor([self.rho] * len(x), device=x.device)
-        out = code(self.network, padded, rho, cheaply=True)
+        out = code(self.network, padded, rho, cheaply=self._cheaply)
         shares = torch.exp2(-out.rates)[:, :, None, None, None].expand(-1, -1, 1, *padded.shape[-2:])
         names = [f"stride {stage.stride}" for stage in self.network.config.stages]
         return {

@@ -147,7 +147,7 @@ def default_config() -> ModelConfig:
 
 
 def tiny_config() -> ModelConfig:
-    """A model of a few thousand weights, for tests and for trying the trainer."""
+    """A model of some 140,000 weights, for tests and for trying the trainer."""
     return ModelConfig(
         stages=(
             Stage(64, 16, 1, 8, 0, 0, 0, 1, 8),

@@ -29,6 +29,8 @@ from hvcodec import image
 from hvcodec.errors import ConfigError, ImageError
 from hvcodec.files import PICTURE_SUFFIXES, lock
 
+from .journal import LOG
+
 log = logging.getLogger(__name__)
 
 SUFFIXES = PICTURE_SUFFIXES | {
@@ -48,6 +50,7 @@ INDEX = "index.json"
 _VERSION = 1
 _NAMED_IN_MESSAGE = 5
 _NO_FILE = "it is a link to what is not there, or no regular file"
+_NO_TEXT = "its name is not UTF-8: rename it"
 _OTHER_FORMAT = "hvcodec does not read this format: save it as PNG"
 
 
@@ -167,7 +170,7 @@ def find_pictures(folder: Path) -> tuple[Members, LeftOut]:
     members: Members = {}
     left_out: LeftOut = {}
     for path in sorted(folder.rglob("*")):
-        if path.name.startswith("."):
+        if _is_passed_over(path, folder):
             continue
         for name, member in _pictures_at(path, folder, left_out):
             _add(members, name, member)
@@ -177,16 +180,30 @@ def find_pictures(folder: Path) -> tuple[Members, LeftOut]:
     return dict(sorted(members.items())), left_out
 
 
+def _is_passed_over(path: Path, folder: Path) -> bool:
+    """Whether a path is hidden, or a plot of a run that lies among the pictures."""
+    is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return is_hidden or (path.suffix == ".png" and (path.parent / LOG).is_file())
+
+
 def _pictures_at(path: Path, folder: Path, left_out: LeftOut) -> list[tuple[str, Member]]:
     """The picture that a path below a folder is, or those in the shard that it is; there may be none."""
     if path.name.endswith(SHARD_SUFFIX):
         return _shard_members(path)
     suffix = path.suffix.lower()
-    if suffix in SUFFIXES and os.path.isfile(path):
-        return [(path.relative_to(folder).as_posix(), Member(path))]
-    if suffix in SUFFIXES | _OTHER_FORMATS and not os.path.isdir(path):
-        reason = _NO_FILE if suffix in SUFFIXES else _OTHER_FORMAT
-        leave_out(left_out, path.relative_to(folder).as_posix(), reason)
+    if suffix not in SUFFIXES | _OTHER_FORMATS or os.path.isdir(path):
+        return []
+    name = path.relative_to(folder).as_posix()
+    plain = name.encode(errors="backslashreplace").decode()
+    if plain != name:
+        reason = _NO_TEXT
+    elif suffix not in SUFFIXES:
+        reason = _OTHER_FORMAT
+    elif not os.path.isfile(path):
+        reason = _NO_FILE
+    else:
+        return [(name, Member(path))]
+    leave_out(left_out, plain, reason)
     return []
 
 

@@ -50,7 +50,7 @@ class DataConfig:
         _require("data.jitter", self.jitter, 0 <= self.jitter <= 1, "lie in 0..1")
         _require("data.smallest_scale", self.smallest_scale, 0 < self.smallest_scale <= 1, "lie in 0..1, above 0")
         _require("data.colour", self.colour, 0 <= self.colour < 1, "lie in 0..1, below 1")
-        _require("data.held_out_share", self.held_out_share, 0 <= self.held_out_share < 1, "lie in 0..1, below 1")
+        _require("data.held_out_share", self.held_out_share, 0 < self.held_out_share < 1, "lie between 0 and 1")
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ from .data import Cache, Crops, pack
 from .draws import generator
 from .forward import Bits, forward
 from .graft import graft
-from .journal import Journal, Show
+from .journal import LOG, Journal, Show
 from .ladder import start_ladder
 from .objective import Objective, across_ranks
 from .objectives import build
@@ -101,7 +101,7 @@ def model_config(table: Mapping[str, Any]) -> ModelConfig:
     named = {"default": default_config, "tiny": tiny_config}
     if set(table) <= {"name"}:
         name = table.get("name", "default")
-        if name not in named:
+        if not isinstance(name, str) or name not in named:
             raise ConfigError(f"unknown model.name {name!r}; {nearest(str(name), named)}")
         return named[name]()
     try:
@@ -156,7 +156,7 @@ class Trainer:
         self._averaged = tuple(self.average.parameters()), tuple(model.parameters())
         self.optimizer = Optimizer(self.step_module, config.optimizer, bf16=run.bf16)
         self.step, self.seconds = 0, 0.0
-        self.journal = Journal(folder / "log.jsonl", mute=self.rank > 0)
+        self.journal = Journal(folder / LOG, mute=self.rank > 0)
         if state is not None:
             self._load(state)
 
@@ -217,6 +217,7 @@ class Trainer:
                 if to_validate:
                     self.validate()
                     next_validation = self._after(run.validate_seconds)
+                    next_save = self.seconds  # what it calibrated counts from here on, also after a kill
                 if progress == 1:
                     return self.finish()
                 if progress >= 1 - run.settle and not self.step_module.settled:
@@ -286,7 +287,8 @@ class Trainer:
             )
         if self.rank == 0:
             model, levels = copy.deepcopy(self.average).cpu(), objective.rho.levels
-            fitted = fit_tables(model, self._sample(TABLE_STEP, TABLE_CROPS), levels, self.config.run.seed)
+            crops = self._sample(TABLE_STEP, TABLE_CROPS)
+            fitted = fit_tables(model, crops, levels, self.config.run.seed, objective.shares)
             model_id = save_weights(path, model, fitted.tables, objective.shares)
             if len(levels) == 1:  # at another one this network does not know what it is told
                 store_profile(profiles_file(path), single(levels[0], len(model.config.stages)))

@@ -89,10 +89,10 @@ class PerLayerBeta(Objective):
         seed: int,
         *,
         reference: Sequence[int] | None = None,
-        together: float = 0.5,
+        together: float = 0.65,
         spread: float = 8.0,
-        rare_from: int = RHO_LEVELS,
-        balance: float = 0.0,
+        rare_from: int = 52,
+        balance: float = 1.0,
         ms_ssim: float = 0.0,
         ssimulacra2: float = 0.0,
     ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from hvcodec.entropy import Tables, histogram
 from hvcodec.model import Model
-from hvcodec.model.strips import analyze
+from hvcodec.model.rounding import usual_caution
+from hvcodec.model.strips import Choice, analyze
 from hvcodec.model.walk import walk_prior
 from hvcodec.model.weights import from_tensors, to_tensors
 
@@ -39,13 +40,19 @@ class Fitted:
 
 
 @torch.inference_mode()
-def fit_tables(model: Model, pixels: Tensor, levels: Sequence[int], seed: int) -> Fitted:
-    """Fit tables on three quarters of the crops (N, 3, H, W), 0..1, at these levels in turn; measure on the rest."""
+def fit_tables(
+    model: Model, pixels: Tensor, levels: Sequence[int], seed: int, distortion: Mapping[str, float]
+) -> Fitted:
+    """Fit tables on three quarters of the crops (N, 3, H, W), 0..1, at these levels in turn; measure on the rest.
+
+    How symbols are chosen depends on the distortion that the model was trained for (shares as in perceptual.error_map).
+    """
     deployed, _ = from_tensors(model.config, to_tensors(copy.deepcopy(model), Tables.logistic()))
+    choice = Choice(usual_caution(distortion))
     counts: list[Array] = []
     order = generator(seed, "levels of the tables", 0).permutation(len(levels))
     for i, picture in enumerate(pixels):
-        counts.append(_count(deployed, picture, levels[order[i % len(order)]]))
+        counts.append(_count(deployed, picture, levels[order[i % len(order)]], choice))
     cut = max(1, len(counts) * 3 // 4)
     seen, fresh = sum(counts[:cut]), sum(counts[cut:]) if counts[cut:] else sum(counts)
     assert isinstance(seen, np.ndarray)
@@ -57,14 +64,14 @@ def fit_tables(model: Model, pixels: Tensor, levels: Sequence[int], seed: int) -
     return Fitted(Tables.fit(seen + fresh), bits)
 
 
-def _count(model: Model, picture: Tensor, level: int) -> Array:
+def _count(model: Model, picture: Tensor, level: int, choice: Choice) -> Array:
     height, width = picture.shape[-2:]
     rho = [level] * len(model.config.stages)
 
     def rows(first: int, end: int) -> Tensor:
         return picture[None, :, first:end] - 0.5
 
-    symbols = [s[0] for s in analyze(model, rows, torch.tensor([rho]).float(), height, width)]
+    symbols = [s[0] for s in analyze(model, rows, torch.tensor([rho]).float(), height, width, choice)]
     total = np.zeros_like(histogram(np.zeros(0, np.int16), np.zeros(0, np.uint8)))
 
     def count(layer: int, indices: Array, positions: Array) -> Array:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from hvcodec.errors import ConfigError
 from hvcodec.train.config import PACKAGED, ScheduleConfig, TrainConfig, find, load, parse
+from hvcodec.train.objectives import build
 
 FULL = """
 [model]
@@ -67,6 +70,16 @@ def test_a_configuration_is_found_by_path_or_by_name(tmp_path: Path, monkeypatch
 def test_everything_has_a_default() -> None:
     assert parse({}) == TrainConfig()
     assert isinstance(parse({"data": {"jitter": 1}}).data.jitter, float)
+
+
+def test_what_a_file_leaves_out_is_as_in_the_recipe() -> None:
+    recipe, own = load(PACKAGED / "default.toml"), TrainConfig()
+    spelled_out, left_out = (build(c.objective.name, c.objective.params, groups=5) for c in (recipe, own))
+    assert recipe.objective.params
+    assert not own.objective.params
+    assert (spelled_out.balance, spelled_out.shares) == (left_out.balance, left_out.shares)
+    assert torch.equal(spelled_out.rho.at(3, 500), left_out.rho.at(3, 500))
+    assert replace(recipe, model={}, objective=own.objective) == own
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -159,6 +160,27 @@ def test_what_is_no_file_is_left_out_and_counted(
     os.mkfifo(folder / "x.shard.zip")
     with pytest.raises(ConfigError, match="not a whole shard"):
         pack(folder, tmp_path / "cache2")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all names are text")
+def test_a_name_that_is_no_text_is_left_out(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.rename(folder / "p01.png", os.fsencode(folder) + b"/caf\xe9.png")
+    with caplog.at_level(logging.WARNING):
+        assert len(Cache.open(pack(folder, tmp_path / "cache", min_side=SIZE))) == 11
+    assert "1 (caf\\udce9.png): its name is not UTF-8: rename it" in caplog.text
+    assert shards(folder, tmp_path / "out", codec="png")
+
+
+def test_hidden_folders_and_the_plots_of_runs_are_passed_over(folder: Path, tmp_path: Path) -> None:
+    before = pack(folder, tmp_path / "cache", min_side=SIZE)
+    fingerprint = Cache.open(before).fingerprint
+    for place in (".thumbnails", "runs/first"):
+        (folder / place).mkdir(parents=True)
+        Image.fromarray(smooth(64, 64, 5)).save(folder / place / "loss.png")
+    (folder / "runs/first/log.jsonl").write_text("")
+    assert Cache.open(pack(folder, tmp_path / "cache", min_side=SIZE)).fingerprint == fingerprint
 
 
 def test_pictures_of_every_format_that_the_codec_takes_are_packed(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_model_for_one_level_codes_at_that_level(pictures: Path, tmp_path: Pat
     # The tables are fitted to symbols of this level alone.
     trainer = Trainer(config, tmp_path / "again", "cpu", checkpoint.load(tmp_path))
     crops = trainer._sample(loop.TABLE_STEP, loop.TABLE_CROPS)
-    at_20, at_all = (fit_tables(trainer.average, crops, levels, 0) for levels in ([20], range(64)))
+    at_20, at_all = (fit_tables(trainer.average, crops, levels, 0, {}) for levels in ([20], range(64)))
     (row,) = rows(tmp_path, "tables")
     assert row["bits_logistic"] == pytest.approx(at_20.bits["logistic"])
     assert row["bits_logistic"] != pytest.approx(at_all.bits["logistic"], rel=0.1)

@@ -98,7 +98,7 @@ def test_beta_vae_reaches_the_water_level_of_its_lambda() -> None:
 
 def test_per_layer_beta_gives_every_group_its_own_water_level() -> None:
     rho = torch.tensor([[10, 20, 30, 40, 55]])
-    objective = PerLayerBeta(5, 0)
+    objective = PerLayerBeta(5, 0, balance=0.0)
     source = Source()
 
     class Fixed(FixedRho):
@@ -114,7 +114,7 @@ def test_per_layer_beta_gives_every_group_its_own_water_level() -> None:
 def test_balance_weighs_the_pictures_of_a_batch_against_each_other() -> None:
     distortion, rates = torch.rand(4), torch.rand(4, 5)
     rho = torch.tensor([[24] * 5, [11] * 5, [50] * 5, [63, 0, 30, 44, 5]])
-    plain, balanced = PerLayerBeta(5, 0), PerLayerBeta(5, 0, balance=1.0)
+    plain, balanced = PerLayerBeta(5, 0, balance=0.0), PerLayerBeta(5, 0, balance=1.0)
 
     def losses(objective: PerLayerBeta) -> Tensor:
         return torch.stack([objective.loss(distortion[i, None], rates[i, None], rho[i, None]) for i in range(4)])
@@ -129,7 +129,7 @@ def test_balance_weighs_the_pictures_of_a_batch_against_each_other() -> None:
 def test_per_layer_beta_with_equal_levels_is_beta_vae() -> None:
     distortion, rates = torch.rand(7), torch.rand(7, 5)
     rho = torch.arange(7)[:, None].expand(7, 5) * 9
-    one = PerLayerBeta(5, 0).loss(distortion, rates, rho)
+    one = PerLayerBeta(5, 0, balance=0.0).loss(distortion, rates, rho)
     other = build("beta_vae", {}, groups=5).loss(distortion, rates, rho)
     torch.testing.assert_close(one, other)
 
@@ -139,7 +139,7 @@ def test_per_layer_beta_weighs_by_the_geometric_mean_of_its_reference() -> None:
     lam = [lambda_of(level) for level in rho[0].tolist()]
     bar = math.sqrt(lam[2] * lam[3])
     expected = bar * (0.5 + sum(0.1 / value for value in lam))
-    loss = PerLayerBeta(5, 0).loss(torch.tensor([0.5]), torch.full((1, 5), 0.1), rho)
+    loss = PerLayerBeta(5, 0, balance=0.0).loss(torch.tensor([0.5]), torch.full((1, 5), 0.1), rho)
     assert float(loss) == pytest.approx(expected, rel=1e-5)
     assert PerLayerBeta(3, 0).reference == [0, 1, 2]
 
