@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     type=click.IntRange(0, 9),
     default=1,
     show_default=True,
-    help="Smaller files for more time; from 2 on, Ctrl-C keeps the best so far.",
+    help="Smaller files for more time; from 2 on, Ctrl-C keeps the best so far of a single picture.",
 )
 @click.option(
     "--roi",
@@ -79,7 +79,7 @@ def compress(
         time_s = time.perf_counter() - start
         if verify:
             _verify(codec, encoded)
-        job.write(encoded.data)
+        job.write(encoded.data, force=force)
         fields = {"width": picture.width, "height": picture.height, "time_s": time_s, "verified": verify}
         told = _tell(report, job, encoded, fields, settings.get("target"))
         report.detail(f"  model {codec.name} ({codec.model_id.hex()})")

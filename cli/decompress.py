@@ -65,11 +65,11 @@ def decompress(
         from hvcodec import image
 
         data = job.read()
-        codec = engine.codec_for(data)
+        codec = engine.codec_for(data, partial=partial, max_pixels=max_pixels)
         start = time.perf_counter()
         picture = codec.decode(data, max_layers=max_layers, partial=partial, max_pixels=max_pixels)
         time_s = time.perf_counter() - start
-        job.write(image.encode(picture, formats[job]))
+        job.write(image.encode(picture, formats[job]), force=force)
         return _tell(report, job, data, max_layers, time_s)
 
     run(jobs, work, report, force=force)

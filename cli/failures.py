@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -10,6 +11,9 @@ import click
 from hvcodec import HVCodecError
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+# torch has no class of its own for it on a CPU.
+_NO_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory")
 
 _DEBUG = "hvcodec.debug"  # in the context of click, which all commands of one call share
 
@@ -52,6 +56,6 @@ def sentence(err: Exception) -> str:
         return err.strerror if err.filename is None else f"{err.filename}: {err.strerror}"
     if isinstance(err, HVCodecError):
         return str(err)
-    if isinstance(err, MemoryError):
+    if isinstance(err, MemoryError) or (isinstance(err, RuntimeError) and _NO_MEMORY.search(str(err))):
         return "there is not enough memory for this"
     return f"unexpected {type(err).__name__} ({err}): run it with --debug and report what that shows"

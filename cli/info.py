@@ -22,7 +22,7 @@ from .report import to_json
 def info(file: str, as_json: bool, plot: str | None, force: bool) -> None:
     """Show what a .hvc file says of itself.
 
-    Only the header is read, so the beginning of a file is enough; decompress tells whether the rest is sound.
+    Only the header is looked at, so the beginning of a file is enough; decompress tells whether the rest is sound.
     FILE may be - for standard input.
     """
     found = inspect(Job(None if file == "-" else Path(file), None).read())
@@ -36,7 +36,7 @@ def _plot(found: Info, title: str, path: Path, force: bool) -> None:
         raise UsageFailure(f"{path} exists: say --force to replace it, or name another with --plot")
     from .plot import draw
 
-    files.write_whole(path, draw(found, title, path.suffix or ".png"))
+    files.write_whole(path, draw(found, title, path.suffix or ".png"), replace=force)
 
 
 def _lines(found: Info) -> list[str]:

@@ -13,7 +13,7 @@ import click
 from hvcodec import files
 
 from .failures import Reported, UsageFailure, sentence
-from .report import Reporter
+from .report import Reporter, is_terminal
 
 STREAM = "-"
 HVC_SUFFIX = ".hvc"
@@ -37,20 +37,19 @@ class Job:
     def read(self) -> bytes:
         """All bytes of the input."""
         if self.source is None:
+            if sys.stdin is None:
+                raise UsageFailure("standard input is closed: name a file")
             return sys.stdin.buffer.read()
         return self.source.read_bytes()
 
-    def write(self, data: bytes) -> None:
-        """Write the output whole or not at all, into a folder that is made if need be."""
+    def write(self, data: bytes, *, force: bool) -> None:
+        """Write the output whole or not at all, into a folder that is made if need be; `force` replaces an old one."""
         if self.target is None:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
             return
-        try:
-            self.target.parent.mkdir(parents=True, exist_ok=True)
-            files.write_whole(self.target, data)
-        except OSError as err:  # name the output, not the temporary file that becomes it
-            raise OSError(err.errno, err.strerror, str(self.target)) from err
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        files.write_whole(self.target, data, replace=force)
 
 
 def plan(inputs: Sequence[str], output: str | None, *, accept: frozenset[str], suffix: str, as_json: bool) -> list[Job]:
@@ -67,7 +66,7 @@ def plan(inputs: Sequence[str], output: str | None, *, accept: frozenset[str], s
         return [Job(found[0][0], into)]
     if into is not None and into.exists() and not into.is_dir():
         raise UsageFailure(f"{into} is a file, but several inputs need a folder: name one with -o")
-    jobs = [Job(source, _target(source, root, output, into, suffix)) for source, root in found]
+    jobs = [Job(source, _target(source, root, output, into, accept, suffix)) for source, root in found]
     if any(job.target is None for job in jobs):
         _check_stream(jobs, as_json)
     return jobs
@@ -96,15 +95,18 @@ def _is_wanted(path: Path, root: Path, accept: frozenset[str]) -> bool:
     return path.suffix.lower() in accept and not is_hidden and path.is_file()
 
 
-def _target(source: Path | None, root: Path | None, output: str | None, into: Path | None, suffix: str) -> Path | None:
+def _target(
+    source: Path | None, root: Path | None, output: str | None, into: Path | None, accept: frozenset[str], suffix: str
+) -> Path | None:
     if output == STREAM or (source is None and output is None):
         return None
     if source is None:
-        raise UsageFailure("standard input has no name to give to its output: name a file with -o")
+        raise UsageFailure("standard input has no name to give to its output: take it alone, and name a file with -o")
+    # scan.001 and scan.002 must not both become scan.hvc.
+    named = source.with_suffix(suffix) if source.suffix.lower() in accept else source.with_name(source.name + suffix)
     if into is None:
-        return source.with_suffix(suffix)
-    inside = Path(source.name) if root is None else source.relative_to(root)
-    return into / inside.with_suffix(suffix)
+        return named
+    return into / (named.name if root is None else named.relative_to(root))
 
 
 def _check_stream(jobs: Sequence[Job], as_json: bool) -> None:
@@ -112,7 +114,9 @@ def _check_stream(jobs: Sequence[Job], as_json: bool) -> None:
         raise UsageFailure("several outputs do not fit into standard output: name a folder with -o")
     if as_json:
         raise UsageFailure("standard output cannot take both the result and --json: name a file with -o")
-    if sys.stdout.isatty():
+    if sys.stdout is None:
+        raise UsageFailure("standard output is closed: name a file with -o")
+    if is_terminal(sys.stdout):
         raise UsageFailure("a terminal cannot show these bytes: redirect standard output or name a file")
 
 
@@ -150,3 +154,12 @@ def _check_target(job: Job, taken: Mapping[Path, Job], force: bool) -> None:
         raise UsageFailure("the output would replace the input: name another with -o")
     if job.target.is_file() and not force:
         raise UsageFailure(f"{job.target} exists: say --force to replace it, or name another with -o")
+    if not os.path.exists(job.target):
+        _check_folder(job.target)
+
+
+def _check_folder(target: Path) -> None:
+    """Refuse, before the long work, a folder where nothing can be written."""
+    folder = next(folder for folder in target.absolute().parents if os.path.exists(folder))
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise UsageFailure(f"{folder} is no folder that can be written to: name another with -o")

@@ -7,7 +7,7 @@ import math
 
 import click
 
-from hvcodec import catalog
+from hvcodec import ModelError, catalog
 from hvcodec.profiles import Profile
 from hvcodec.targets import METRICS
 
@@ -28,7 +28,11 @@ def models(as_json: bool) -> None:
     if not found and not as_json:
         click.echo(f"no model is installed: name a folder with one in {catalog.SEARCH_PATH_VARIABLE}")
     for entry in found:
-        names = catalog.profile_names(entry)
+        try:
+            names = catalog.profile_names(entry)
+        except ModelError as err:
+            names = []
+            _pass_over(entry, err)
         fields = {
             "name": entry.name,
             "id": entry.id.hex(),
@@ -59,12 +63,24 @@ def profiles(model: str | None, as_json: bool) -> None:
     """
     entries = catalog.installed() if model is None else [catalog.read_entry(catalog.find(model))]
     for entry in entries:
-        for profile in catalog.load_profiles(entry.path, entry.n_groups).values():
+        try:
+            known = catalog.load_profiles(entry.path, entry.n_groups)
+        except ModelError as err:
+            if model is not None:
+                raise
+            _pass_over(entry, err)
+            continue
+        for profile in known.values():
             if as_json:
                 click.echo(json.dumps({"model": entry.name, **profile.to_dict()}))
             else:
                 title = f"{profile.name} (model {entry.name}): {profile.purpose}"
                 click.echo("\n".join([title, *_table(profile), ""]))
+
+
+def _pass_over(entry: catalog.Entry, err: ModelError) -> None:
+    """Tell of profiles that cannot be read; those of the other models can."""
+    click.echo(f"passed over {catalog.profiles_file(entry.path)}: {err}", err=True)
 
 
 def _table(profile: Profile) -> list[str]:

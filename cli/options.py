@@ -69,12 +69,14 @@ class Engine:
         self._set_threads()
         return usage(lambda: Codec(self.model or catalog.find_for(profile), self.device, self.dtype))
 
-    def codec_for(self, data: bytes) -> Codec:
+    def codec_for(self, data: bytes, *, partial: bool, max_pixels: int) -> Codec:
         """The codec for a compressed file: of the model that the file names, unless one was asked for."""
         from hvcodec import api
 
         self._set_threads()
-        return usage(lambda: api.codec_for(data, self.model, self.device, self.dtype))
+        return usage(
+            lambda: api.codec_for(data, self.model, self.device, self.dtype, partial=partial, max_pixels=max_pixels)
+        )
 
     def _set_threads(self) -> None:
         if self.threads is not None:
@@ -119,11 +121,11 @@ def _read_rho(_: click.Context, __: click.Parameter, value: str | None) -> tuple
 
 # Option: class of hvcodec.rate, type, and what the help says.
 TARGETS = {
-    "size": ("Bytes", str, "BYTES", "At most this many bytes: 50000, 50k, 1.5M, 50KiB."),
-    "bpp": ("Bpp", float, "X", "At most this many bits per pixel."),
-    "psnr": ("Psnr", float, "DB", "At least this PSNR, with as few bytes as possible."),
-    "ms_ssim": ("MsSsim", float, "X", "At least this MS-SSIM (0 to 1)."),
-    "ssimulacra2": ("Ssimulacra2", float, "SCORE", "At least this SSIMULACRA2 score."),
+    "size": ("Bytes", str, "BYTES", "So many bytes, or up to 3 % less: 50000, 50k, 1.5M, 50KiB."),
+    "bpp": ("Bpp", float, "X", "So many bits per pixel, or up to 3 % less."),
+    "psnr": ("Psnr", float, "DB", "This PSNR, or up to 0.1 dB more."),
+    "ms_ssim": ("MsSsim", float, "X", "This MS-SSIM (0 to 1), or a little more."),
+    "ssimulacra2": ("Ssimulacra2", float, "SCORE", "This SSIMULACRA2 score, or up to a point more."),
 }
 _EXCLUSIVE = "--quality, --rho, --size, --bpp, --psnr, --ms-ssim and --ssimulacra2 exclude each other: give one of them"
 

@@ -32,10 +32,10 @@ def draw(info: Info, title: str, suffix: str) -> bytes:
     per_pixel.set_ylim(8 * low / (info.width * info.height), 8 * high / (info.width * info.height))
     per_pixel.set_ylabel("bits per pixel")
     rho = ",".join(map(str, info.rho))
-    axes.set_title(f"{title}: {info.n_bytes:,} bytes, {info.bpp:.3f} bpp, ρ {rho}", fontsize=9)
+    axes.set_title(f"{title}: {info.n_bytes:,} bytes, {info.bpp:.3f} bpp, ρ {rho}", fontsize=9, parse_math=False)
+    kind = suffix.removeprefix(".").lower()
+    if kind not in figure.canvas.get_supported_filetypes():
+        raise UsageFailure(f"a plot cannot be written as {suffix!r}: name a .png, .svg or .pdf file")
     out = io.BytesIO()
-    try:
-        figure.savefig(out, format=suffix.removeprefix("."), dpi=150)
-    except ValueError as err:  # a format that matplotlib does not know
-        raise UsageFailure(f"a plot cannot be written as {suffix!r}: name a .png, .svg or .pdf file") from err
+    figure.savefig(out, format=kind, dpi=150)
     return out.getvalue()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from hvcodec import catalog
+from hvcodec.profiles import EQUAL_PROFILE
 
 from .failures import UsageFailure
 from .options import Engine, Number, engine_options, usage
@@ -164,6 +165,12 @@ def _read_positions(_: click.Context, __: click.Parameter, value: str) -> tuple[
     return positions
 
 
+def _read_name(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value in ("", EQUAL_PROFILE):
+        raise click.BadParameter(f"{value!r} cannot be the name of a profile that is searched for")
+    return value
+
+
 @click.group()
 def profile() -> None:
     """Make rate profiles.
@@ -175,7 +182,9 @@ def profile() -> None:
 
 @profile.command()
 @click.option("--metric", type=click.Choice(list(METRICS)), required=True, help="What the bytes are for.")
-@click.option("--name", help="Name of the profile.  [default: psnr, ms-ssim, perceptual or preview]")
+@click.option(
+    "--name", callback=_read_name, help="Name of the profile.  [default: psnr, ms-ssim, perceptual or preview]"
+)
 @click.option(
     "--points",
     type=click.IntRange(1, 20),

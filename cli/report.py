@@ -8,7 +8,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -49,7 +49,7 @@ class Reporter:
     @contextmanager
     def bar(self, label: str, total: int) -> Iterator[Callable[[], None]]:
         """A progress bar for several steps, on a terminal only; the body calls what it gets after each."""
-        if total < 2 or self.quiet or not sys.stderr.isatty():
+        if total < 2 or self.quiet or not is_terminal(sys.stderr):
             yield lambda: None
             return
         from rich.progress import MofNCompleteColumn
@@ -61,7 +61,7 @@ class Reporter:
     @contextmanager
     def gauge(self, label: str) -> Iterator[Callable[[float], None]]:
         """A progress bar for one long step, on a terminal only; the body tells it how much is done (0..1)."""
-        if self.quiet or not sys.stderr.isatty():
+        if self.quiet or not is_terminal(sys.stderr):
             yield lambda done: None
             return
         from rich.progress import TaskProgressColumn
@@ -84,6 +84,11 @@ class Reporter:
                 yield progress
         finally:
             self._print = before
+
+
+def is_terminal(stream: IO[str] | None) -> bool:
+    """Whether somebody sees this stream; None is one that was closed when Python started."""
+    return stream is not None and stream.isatty()
 
 
 def to_json(fields: Mapping[str, object], **layout: Any) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from . import catalog, container, image, rate
 from .codec import DEFAULT_EFFORT, Codec, Device, Dtype
+from .errors import ModelError
 from .picture import Picture, Samples
 
 if TYPE_CHECKING:
@@ -113,19 +114,31 @@ def decompress(
     """
     if kind not in ("pillow", "array", "picture"):
         raise ValueError(f"kind must be pillow, array or picture, not {kind!r}")
-    codec = codec_for(data, model, device, dtype)
+    codec = codec_for(data, model, device, dtype, partial=partial, max_pixels=max_pixels)
     picture = codec.decode(data, max_layers=max_layers, partial=partial, max_pixels=max_pixels)
     if kind == "picture":
         return picture
     return image.to_array(picture) if kind == "array" else image.to_pillow(picture)
 
 
-def codec_for(data: bytes, model: str | Path | None = None, device: Device = "auto", dtype: Dtype = "float32") -> Codec:
+def codec_for(
+    data: bytes,
+    model: str | Path | None = None,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    *,
+    partial: bool = False,
+    max_pixels: int = container.MAX_PIXELS,
+) -> Codec:
     """The codec that decodes a file: with the model that its header names, or with the one given."""
-    if not isinstance(data, bytes):
-        raise TypeError(f"the bytes of a .hvc file are needed, not {type(data).__name__}")
     header = container.read_header(data)  # before the weights: a foreign file is refused at once
-    return Codec(catalog.find_by_id(header.model_id) if model is None else model, device, dtype)
+    if model is None:
+        try:
+            model = catalog.find_by_id(header.model_id)
+        except ModelError:
+            container.unpack(data, partial=partial, max_pixels=max_pixels)  # what is wrong with the file comes first
+            raise
+    return Codec(model, device, dtype)
 
 
 def to_picture(source: AnyImage) -> Picture:

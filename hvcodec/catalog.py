@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,18 +57,19 @@ def passed_over() -> dict[Path, str]:
 
 def find(model: str | Path) -> Path:
     """The file of a model given by name or by the path of its weights; ModelError lists what is installed."""
-    if str(model) == "default":
-        model = os.environ.get(DEFAULT_VARIABLE) or "default"
+    asked_by = ""
+    if str(model) == "default" and os.environ.get(DEFAULT_VARIABLE):
+        model, asked_by = os.environ[DEFAULT_VARIABLE], f" ({DEFAULT_VARIABLE} names it)"
     path = Path(model)
     if path.suffix == SUFFIX:
         if path.is_file():
             return path
-        raise ModelError(f"there is no model file {path}", needed=str(path))
+        raise ModelError(f"there is no model file {path}{asked_by}", needed=str(path))
     for entry in _entries():
         if entry.name == str(model):
             return entry.path
     names = ", ".join(entry.name for entry in installed()) or "none"
-    message = f"there is no model named {model}; installed: {names}{_but_passed_over()}"
+    message = f"there is no model named {model}{asked_by}; installed: {names}{_but_passed_over()}"
     raise ModelError(message, needed=str(model), found=names)
 
 
@@ -79,12 +81,25 @@ def find_for(profile: str | None) -> Path:
     default = find("default")
     if profile is None or os.environ.get(DEFAULT_VARIABLE) or profile in profile_names(read_entry(default)):
         return default
-    return next((entry.path for entry in _entries() if profile in profile_names(entry)), default)
+    for entry in _entries():
+        with suppress(ModelError):  # damaged profiles: whoever asks for that model is told
+            if profile in profile_names(entry):
+                return entry.path
+    return default
 
 
 def profile_names(entry: Entry) -> list[str]:
     """The rate profiles of a model."""
     return list(load_profiles(entry.path, entry.n_groups))
+
+
+def other_profiles(known: Collection[str]) -> dict[str, list[str]]:
+    """The rate profiles of installed models that are not among those known, by the name of the model."""
+    found = {}
+    for entry in _entries():
+        with suppress(ModelError):  # whoever asks for that model is told
+            found[entry.name] = [name for name in profile_names(entry) if name not in known]
+    return {model: names for model, names in found.items() if names}
 
 
 def entry_by_id(model_id: bytes) -> Entry:
@@ -189,7 +204,8 @@ def _candidates() -> Iterator[Path]:
     for folder in folders:
         yield from sorted(folder.glob(f"*{SUFFIX}"))
     chosen = Path(os.environ.get(DEFAULT_VARIABLE, ""))
-    if chosen.suffix == SUFFIX and chosen.is_file():
+    is_found = chosen.resolve().parent in [folder.resolve() for folder in folders]
+    if chosen.suffix == SUFFIX and chosen.is_file() and not is_found:
         yield chosen
 
 

@@ -9,10 +9,12 @@ All entropy decoding is done before the first float operation. What a decoder sh
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,10 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import container, extras, metrics, rate
+from . import catalog, container, extras, metrics, rate
 from .container import Extra
 from .entropy import LayerDecoder, LayerEncoder, Tables
-from .errors import CorruptError, DesyncError, LimitError, ModelError
+from .errors import CorruptError, DesyncError, ImageError, LimitError, ModelError
 from .model import refine, strips, weights
 from .model.config import ALIGN
 from .model.importance import combined, of_mask, of_masking
@@ -31,6 +33,7 @@ from .model.refine import GoOn
 from .model.rounding import usual_caution
 from .model.walk import walk_prior
 from .picture import Picture
+from .profiles import MOST_MASKING
 from .targets import METRICS
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -126,10 +129,13 @@ class Codec:
         if dtype not in ("float32", "bfloat16"):
             raise ValueError(f"dtype must be float32 or bfloat16, not {dtype}")
         self.dtype = dtype
-        path = weights.find(model).resolve()
-        loaded = _load(path, path.stat().st_mtime_ns, self.device.type)
+        self._path = weights.find(model).resolve()
+        loaded = _load(self._path, self._path.stat().st_mtime_ns, self.device.type)
         self.model, self.tables, self.model_id = loaded.model, loaded.tables, loaded.id
         self.name, self.profiles, self.distortion = loaded.name, loaded.profiles, loaded.distortion
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self._path, self.device.type, self.dtype)  # its weights lie in their file
 
     # --- pictures to bytes --------------------------------------------------------------------------------
 
@@ -229,18 +235,21 @@ class Codec:
         _check_pictures(pictures)
         if len(rhos) != len(pictures):
             raise ValueError(f"{len(pictures)} pictures need one rate vector each, not {len(rhos)}")
-        if effort not in range(len(ITERATIONS)):
+        if not isinstance(effort, Integral) or effort not in range(len(ITERATIONS)):
             raise ValueError(f"effort must be a whole number 0..{len(ITERATIONS) - 1}, not {effort}")
+        if not 0 <= masking <= MOST_MASKING or not math.isfinite(trim):
+            raise ValueError(f"masking must lie in 0..{MOST_MASKING} and trim be finite, not {masking} and {trim}")
         if rois is not None:
             _check_rois(rois, pictures)
         checked = [rate.check(rho, self.n_groups) for rho in rhos]
+        packed = [_pack_extras(picture) for picture in pictures]  # first: they are cheap to refuse
         coded: list[Encoded | None] = [None] * len(pictures)
         for members in _by_size(pictures):
             own = [pictures[i] for i in members]
             masks = None if rois is None else [rois[i] for i in members]
             symbols = self._analyze(own, [checked[i] for i in members], effort, masks, masking, trim, go_on)
             for i, planes in zip(members, symbols, strict=True):
-                data = self._pack(pictures[i], checked[i], planes, digests)
+                data = self._pack(pictures[i], checked[i], planes, packed[i], digests)
                 coded[i] = Encoded(data, checked[i], self, planes, pictures[i])
         return [encoded for encoded in coded if encoded is not None]
 
@@ -250,7 +259,10 @@ class Codec:
             names = [rate.DEFAULT_PROFILE, *(own for own in self.profiles if own != rate.EQUAL_PROFILE)]
             name = next((own for own in names if own in self.profiles), rate.EQUAL_PROFILE)
         if name not in self.profiles:
-            raise ValueError(f"{self.name} has no rate profile {name!r}; it has: {', '.join(self.profiles)}")
+            message = f"{self.name} has no rate profile {name!r}; it has: {', '.join(self.profiles)}"
+            others = catalog.other_profiles(self.profiles)
+            listed = "; ".join(f"model {model} has: {', '.join(own)}" for model, own in others.items())
+            raise ValueError(f"{message}; {listed}" if listed else message)
         return self.profiles[name]
 
     # --- bytes to pictures --------------------------------------------------------------------------------
@@ -297,8 +309,8 @@ class Codec:
         header = file.header
         self._check_model(header)
         layers = self.model.config.layers
-        if max_layers is not None and max_layers < 0:
-            raise ValueError(f"max_layers must not be negative, but is {max_layers}")
+        if max_layers is not None and not (isinstance(max_layers, Integral) and max_layers >= 0):
+            raise ValueError(f"max_layers must be a whole number, 0 or more, not {max_layers}")
         chunks = file.chunks if max_layers is None else file.chunks[:max_layers]
         present = [layer.index < len(chunks) and len(chunks[layer.index]) > 0 for layer in layers]
         decoders = [_decoder(index, chunk, self.tables) for index, chunk in enumerate(chunks)]
@@ -401,18 +413,9 @@ class Codec:
 
     # --- the exact world ----------------------------------------------------------------------------------
 
-    def _pack(self, picture: Picture, rho: tuple[int, ...], symbols: Symbols, digests: bool) -> bytes:
-        parts = {
-            Extra.ALPHA: picture.alpha,
-            Extra.ICC: picture.icc,
-            Extra.EXIF: picture.exif,
-            Extra.XMP: picture.xmp,
-        }
-        packed = {
-            int(kind): extras.pack_alpha(part) if isinstance(part, np.ndarray) else extras.pack_metadata(part)
-            for kind, part in parts.items()
-            if part is not None
-        }
+    def _pack(
+        self, picture: Picture, rho: tuple[int, ...], symbols: Symbols, packed: dict[int, bytes], digests: bool
+    ) -> bytes:
         return container.pack(
             width=picture.width,
             height=picture.height,
@@ -477,6 +480,18 @@ def _check_pictures(pictures: Sequence[Picture]) -> None:
                 f"a codec takes a Picture, not {type(picture).__name__}: make one with hvcodec.Picture(array), "
                 "or call hvcodec.compress, which also takes arrays, Pillow images and paths"
             )
+        if max(picture.width, picture.height) > container.MAX_SIDE:
+            raise ImageError(f"a side of the picture is longer than {container.MAX_SIDE}: cut it into parts")
+
+
+def _pack_extras(picture: Picture) -> dict[int, bytes]:
+    """What a file carries beside its layers, by kind."""
+    parts = {Extra.ALPHA: picture.alpha, Extra.ICC: picture.icc, Extra.EXIF: picture.exif, Extra.XMP: picture.xmp}
+    return {
+        int(kind): extras.pack_alpha(part) if isinstance(part, np.ndarray) else extras.pack_metadata(part)
+        for kind, part in parts.items()
+        if part is not None
+    }
 
 
 def _check_rois(rois: Sequence[Array], pictures: Sequence[Picture]) -> None:

@@ -142,6 +142,8 @@ def read_header(data: bytes) -> Header:
 
     Raises NotHVCError, UnsupportedError, TruncatedError (with layers_complete=None) or CorruptError.
     """
+    if not isinstance(data, bytes):
+        raise TypeError(f"the bytes of a .hvc file are needed, not {type(data).__name__}")
     if not data or not MAGIC.startswith(data[:4]):
         raise NotHVCError("this is not an hvcodec file: it does not start with the magic E9 48 56 43")
     try:

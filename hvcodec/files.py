@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import secrets
 import sys
@@ -17,25 +19,45 @@ PICTURE_SUFFIXES = frozenset(
 """What the name of a picture ends in; whether it can be read its content tells."""
 
 
-def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file whole or not at all, with the permissions that the umask gives; an old one is replaced.
+def write_whole(path: str | os.PathLike[str], data: bytes, *, replace: bool = True) -> None:
+    """Write a file whole or not at all, with the permissions that the umask gives.
 
-    Raises OSError (FileNotFoundError, PermissionError, a full disk) and then leaves what was there before.
+    Raises OSError (FileNotFoundError, PermissionError, a full disk) and then leaves what was there before. An old
+    file is replaced, or a FileExistsError without `replace`.
     """
-    target = os.path.realpath(path)  # a link stays a link
-    if os.path.exists(target) and not os.path.isfile(target):
-        with open(target, "wb") as device:  # a pipe or /dev/null must not be replaced by a file
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "wb") as device:  # a pipe or /dev/null must not be replaced by a file
             device.write(data)
         return
+    target = os.path.realpath(path)  # a link stays a link
     temporary = os.path.join(os.path.dirname(target), f".hvcodec-{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:
             file.write(data)
-        os.replace(temporary, target)
-    except BaseException:
-        if os.path.exists(temporary):
+        if replace:
+            os.replace(temporary, target)
+        else:
+            _rename(temporary, target)
+    except OSError as err:
+        if err.errno is None:
+            raise
+        # Name the file that was asked for, not the temporary one.
+        raise OSError(err.errno, err.strerror, os.fspath(path)) from err
+    finally:
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def _rename(temporary: str, target: str) -> None:
+    """Give a file its name, unless another has it, also since a moment ago."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
         raise
+    except OSError as err:  # a file system without links
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from err
+        os.replace(temporary, target)
 
 
 def lock(file: IO[bytes]) -> None:

@@ -1,7 +1,7 @@
 """Pictures in and out: files and Pillow images become pictures and back; the only module that imports PIL.
 
-Nothing that Pillow raises or prints leaves this module: a picture that cannot be taken is an ImageError that
-says what to do. Errors of the file system (FileNotFoundError, PermissionError, a full disk) pass through.
+Nothing that Pillow itself raises or prints leaves this module: a picture that cannot be taken is an ImageError
+that says what to do. Errors of the file system (FileNotFoundError, PermissionError, a full disk) pass through.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import IO, Any, TypeAlias, cast
 
@@ -123,6 +123,7 @@ class _Format:
 
     pillow_name: str
     alpha: bool = True
+    grey: bool = True
     grey16: bool = False
     metadata: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -135,10 +136,10 @@ _WRITABLE: Mapping[str, _Format] = {
     "png": _Format("PNG", grey16=True, options={"compress_level": 3}),  # the default takes twice the time
     "jpg": _JPEG,
     "jpeg": _JPEG,
-    "webp": _Format("WEBP", options={"lossless": True, "exact": True}),
+    "webp": _Format("WEBP", grey=False, options={"lossless": True, "exact": True}),
     "tif": _TIFF,
     "tiff": _TIFF,
-    "avif": _Format("AVIF", options={"quality": 95, "subsampling": "4:4:4"}),
+    "avif": _Format("AVIF", grey=False, options={"quality": 95, "subsampling": "4:4:4"}),
     "bmp": _Format("BMP", alpha=False, metadata=False),
     "ppm": _PPM,
     "pgm": _PPM,
@@ -174,7 +175,8 @@ def encode(picture: Picture, format: str) -> bytes:
 def _metadata_options(picture: Picture, kind: _Format) -> dict[str, Any]:
     """The metadata of a picture as options of Pillow's save()."""
     options: dict[str, Any] = {}
-    if picture.icc is not None:
+    # A grey picture becomes RGB where a format has no grey, and its profile would not be one for that.
+    if picture.icc is not None and not (picture.is_grey and not kind.grey and picture.icc[16:20] == b"GRAY"):
         options["icc_profile"] = picture.icc
     if kind.pillow_name == "TIFF":
         stored = Image.Exif()
@@ -297,8 +299,8 @@ def _samples(img: Image.Image) -> Samples:
     if isinstance(img, ImageFile.ImageFile) and img.tile and img.fp is not None:
         if match := _WIDE_RAWMODE.fullmatch(_rawmode(img)):
             return _wide_samples(img, img.fp, *match.groups())
-        if img.tile[0].codec_name == "ppm":
-            return _netpbm_samples(img, img.fp)
+        if img.tile[0].codec_name == "ppm" or _is_plain_and_wide(img):
+            return _netpbm_samples(img, img.fp, is_plain=img.tile[0].codec_name != "ppm")
     img.load()
     if img.mode == "I":
         wide = np.asarray(img)
@@ -349,20 +351,31 @@ def _decoded_as(file: IO[bytes], rawmode: str) -> Samples:
         return np.asarray(img)
 
 
-def _netpbm_samples(img: ImageFile.ImageFile, file: IO[bytes]) -> Samples:
-    """The samples of a binary PGM or PPM file with an unusual maximum: Pillow keeps 8 bits, slowly."""
+def _is_plain_and_wide(img: ImageFile.ImageFile) -> bool:
+    """Whether this is a colour picture of Netpbm with numbers over 255, written as text."""
+    tile = img.tile[0]
+    return tile.codec_name == "ppm_plain" and img.mode == "RGB" and cast("tuple[str, int]", tile.args)[1] > 255
+
+
+def _netpbm_samples(img: ImageFile.ImageFile, file: IO[bytes], *, is_plain: bool) -> Samples:
+    """The samples of a PGM or PPM file with an unusual maximum: Pillow keeps 8 bits, slowly."""
     _, maximum = cast("tuple[str, int]", img.tile[0].args)
     stored = np.dtype(">u2" if maximum > 255 else "u1")
     shape = (img.height, img.width, 3) if img.mode == "RGB" else (img.height, img.width)
-    n_bytes = int(np.prod(shape)) * stored.itemsize
+    count = int(np.prod(shape))
     file.seek(img.tile[0].offset)
-    data = file.read(n_bytes)
-    if len(data) < n_bytes:
+    if is_plain:  # numbers and comments
+        words = re.sub(rb"#[^\r\n]*", b"", file.read()).split(maxsplit=count)[:count]
+        numbers = np.array(words).astype(np.uint16)
+    else:
+        data = file.read(count * stored.itemsize)
+        numbers = np.frombuffer(data[: len(data) // stored.itemsize * stored.itemsize], stored)
+    if len(numbers) < count:
         raise EOFError("the pixel data ends early")
     levels = np.arange(256**stored.itemsize, dtype=np.uint32)  # one lookup per sample instead of a division
     scaled = (np.minimum(levels, maximum) * (levels.size - 1) + maximum // 2) // maximum
     table = scaled.astype(stored.newbyteorder("="))
-    samples: Samples = table[np.frombuffer(data, stored).reshape(shape)]
+    samples: Samples = table[numbers.reshape(shape)]
     return samples
 
 
@@ -371,11 +384,13 @@ def _netpbm_samples(img: ImageFile.ImageFile, file: IO[bytes]) -> Samples:
 
 def _metadata(img: Image.Image) -> dict[str, Any]:
     """The metadata of a Pillow image as the fields of a Picture."""
+    exif = None
     if isinstance(img, TiffImagePlugin.TiffImageFile):
         tags = _descriptive(img.getexif())
         exif = tags.tobytes() if len(tags) else None
     elif "exif" not in img.info and "Raw profile type exif" in img.info:  # how ImageMagick wrote it into PNG
-        exif = bytes.fromhex("".join(img.info["Raw profile type exif"].split()[2:]))
+        with suppress(ValueError):  # not what it says
+            exif = bytes.fromhex("".join(img.info["Raw profile type exif"].split()[2:]))
     else:
         exif = img.info.get("exif")
     if isinstance(exif, bytes):

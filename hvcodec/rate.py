@@ -127,12 +127,15 @@ class _Place(NamedTuple):
 
 @dataclass
 class _Attempt(Generic[TrialT]):
-    """A trial; `weight` is what its distance from the target counts for in the next interpolation."""
+    """A trial; `weight` is what its distance from the target counts for in the next interpolation.
+
+    Only the one that is the nearest so far keeps what it gave, which may be large.
+    """
 
     place: _Place
     expected: float
     value: float
-    trial: TrialT
+    trial: TrialT | None
     weight: float = 1.0
 
     @property
@@ -173,6 +176,9 @@ class _Course(Generic[TrialT]):
         """Add a trial; one without trim narrows the bracket."""
         attempt = _Attempt(place, self.guide.expected[place.rung], self.target.value(trial), trial)
         self.attempts.append(attempt)
+        for other in self.attempts:
+            if other is not self.nearest:
+                other.trial = None
         if place.trim != 0:
             effect = self._effect_of_trim(attempt)
             if effect <= 0:
@@ -200,16 +206,24 @@ class _Course(Generic[TrialT]):
     def any_kept(self) -> bool:
         return any(self.target.is_kept(attempt.value) for attempt in self.attempts)
 
+    @property
+    def nearest(self) -> _Attempt[TrialT]:
+        """The nearest to the target of those that keep to it, or of all where none does."""
+        kept = [attempt for attempt in self.attempts if self.target.is_kept(attempt.value)]
+        return min(kept or self.attempts, key=self._distance)
+
     def result(self) -> Result[TrialT]:
         """The best trial that keeps to the target; TargetError where there is none, or no end reaches it."""
-        kept = [attempt for attempt in self.attempts if self.target.is_kept(attempt.value)]
-        nearest = min(kept or self.attempts, key=lambda attempt: self.target.distance(attempt.value))
+        nearest = self.nearest
+        assert nearest.trial is not None
         rho, is_met = self.guide.ladder[nearest.rung], self.target.is_met(nearest.value)
         result = Result(rho, nearest.trim, nearest.trial, len(self.attempts), is_met)
-        if result.within_tolerance or (kept and not self._at_end()):
+        if is_met or (self.any_kept and not self._at_end()):
             return result
+        ends = {0: 0, self.last: 100}
+        where = f", at an end of the profile (quality {ends[nearest.rung]})" if nearest.rung in ends else ""
         raise TargetError(
-            f"no setting gives {self.target}: the nearest gives {self.target.report(nearest.trial)}",
+            f"no setting gives {self.target}: the nearest gives {self.target.report(nearest.trial)}{where}",
             nearest=result,
         )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from hvcodec import catalog
 from hvcodec.catalog import find, find_by_id, installed
 from hvcodec.entropy import Tables
 from hvcodec.errors import ModelError
+from hvcodec.files import write_whole
 from hvcodec.rate import Profile
 
 from . import Model, ModelConfig, perceptual
@@ -142,9 +142,7 @@ def save_weights(
     metadata = {"format": catalog.FORMAT, "id": model_id.hex(), "config": model.config.to_json()}
     if distortion:
         metadata["distortion"] = json.dumps(dict(distortion), sort_keys=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(save(tensors, metadata))
-    os.replace(temporary, path)
+    write_whole(path, save(tensors, metadata))
     return model_id
 
 

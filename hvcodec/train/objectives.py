@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from hvcodec.errors import ConfigError
-from hvcodec.model.config import RHO_LEVELS, lambda_of
+from hvcodec.model.config import lambda_of
 from hvcodec.model.perceptual import error_map
 from hvcodec.train.config import nearest
 from hvcodec.train.objective import Objective, squared_error

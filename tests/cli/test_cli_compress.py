@@ -35,6 +35,13 @@ def test_the_result_lies_beside_its_picture(photo: Path, hvcodec: Hvcodec) -> No
     assert info.rho == (40, 36, 30, 24, 20)  # quality 50 of the profile of the tiny model
 
 
+def test_endings_that_are_no_pictures_stay_in_the_name(photo: Path, hvcodec: Hvcodec) -> None:
+    for name in ("scan.001", "scan.002"):
+        Path(name).write_bytes(photo.read_bytes())
+    assert hvcodec("compress", "scan.001", "scan.002").exit_code == 0
+    assert names(photo.parent) == ["photo.png", "scan.001", "scan.001.hvc", "scan.002", "scan.002.hvc"]
+
+
 @pytest.mark.parametrize(
     ("output", "expected"),
     [
@@ -105,6 +112,36 @@ def test_more_threads_than_help_are_refused(photo: Path, hvcodec: Hvcodec, comma
     result = hvcodec(*command, "--threads", "100000")
     assert result.exit_code == 2
     assert "--threads" in result.stderr
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_appears_meanwhile_is_kept_without_force(
+    photo: Path, hvcodec: Hvcodec, monkeypatch: pytest.MonkeyPatch, force: bool
+) -> None:
+    compress = Codec.compress
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        Path("photo.hvc").write_bytes(b"precious")
+        return compress(*args, **kwargs)
+
+    monkeypatch.setattr(Codec, "compress", slow)
+    result = hvcodec("compress", "photo.png", *["--force"] * force)
+    assert result.exit_code == (0 if force else 2)
+    assert ("photo.hvc: File exists" in result.stderr) is not force
+    assert (Path("photo.hvc").read_bytes() == b"precious") is not force
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_first(
+    photo: Path, hvcodec: Hvcodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Codec, "compress", lambda *_, **__: pytest.fail("it was compressed"))
+    result = hvcodec("compress", "photo.png", "-o", "photo.png/x.hvc")
+    assert result.exit_code == 2
+    assert "photo.png is no folder that can be written to" in result.stderr
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    result = hvcodec("compress", "photo.png", "-o", "new/deep/x.hvc")
+    assert result.exit_code == 2
+    assert f"{photo.parent} is no folder that can be written to" in result.stderr
 
 
 def test_two_inputs_never_share_an_output(photo: Path, hvcodec: Hvcodec, picture: Picture) -> None:
@@ -213,6 +250,16 @@ def test_an_unreachable_target_is_exit_7_and_writes_nothing(photo: Path, hvcodec
     assert names(photo.parent) == ["photo.png"]
 
 
+@pytest.mark.parametrize(("asked", "end"), [(["--psnr", "3"], 0), (["--size", "1M"], 100)])
+def test_beyond_an_end_of_the_profile_the_end_is_told(
+    photo: Path, hvcodec: Hvcodec, asked: list[str], end: int
+) -> None:
+    result = hvcodec("compress", "photo.png", *asked)
+    assert result.exit_code == 7
+    assert f", at an end of the profile (quality {end})\n" in result.stderr
+    assert names(photo.parent) == ["photo.png"]
+
+
 def test_digests_are_written_when_asked_for(photo: Path, hvcodec: Hvcodec) -> None:
     assert hvcodec("compress", "photo.png", "--digests").exit_code == 0
     assert api.inspect(Path("photo.hvc").read_bytes()).has_digests
@@ -312,6 +359,7 @@ def test_a_full_disk_leaves_nothing_behind(photo: Path, hvcodec: Hvcodec, monkey
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    monkeypatch.setattr(os, "link", full)
     monkeypatch.setattr(os, "replace", full)
     result = hvcodec("compress", "photo.png")
     assert result.exit_code == 1

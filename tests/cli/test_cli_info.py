@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -77,6 +78,9 @@ def test_plot_is_a_picture_and_is_not_replaced(packed: Path, hvcodec: Hvcodec) -
     assert again.exit_code == 2
     assert "plot.png exists" in again.stderr
     assert hvcodec("info", "photo.hvc", "--plot", "plot.svg").exit_code == 0
+    packed.rename("a$^$b.hvc")
+    assert hvcodec("info", "a$^$b.hvc", "--plot", "odd.PNG").exit_code == 0
+    packed.with_name("a$^$b.hvc").rename(packed)
     assert "a plot cannot be written as '.xyz'" in hvcodec("info", "photo.hvc", "--plot", "plot.xyz").stderr
 
 
@@ -131,6 +135,20 @@ def test_profiles_show_what_they_measured(folder: Path, hvcodec: Hvcodec, tiny_m
         "0.000",
         "0.000",
     ]
+
+
+def test_damaged_profiles_are_told_and_passed_over(folder: Path, hvcodec: Hvcodec, tiny_model: Path) -> None:
+    shutil.copy(tiny_model, folder / "other.safetensors")
+    (folder / "other.profiles.json").write_text('[{"x": 1}]')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(catalog.SEARCH_PATH_VARIABLE, os.pathsep.join([str(folder), str(tiny_model.parent)]))
+        for command in ("models", "profiles"):
+            result = hvcodec(command)
+            assert result.exit_code == 0
+            assert "passed over" in result.stderr
+            assert "other.profiles.json is damaged" in result.stderr
+            assert "psnr" in result.stdout
+        assert hvcodec("profiles", "--model", "other").exit_code == 6
 
 
 def test_files_that_are_no_models_are_told_and_passed_over(

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
 from calling import Hvcodec
 from click.testing import CliRunner
 from hvcodec_cli import main
+from hvcodec_cli.failures import sentence
 from hvcodec_cli.main import COMMANDS, EXIT_CODES, Lazy, LazyGroup, exit_code
 from hvcodec_cli.report import Reporter, to_json
 
@@ -106,8 +108,15 @@ def test_the_unexpected_is_a_sentence_and_with_debug_a_traceback(
         assert 'raise RuntimeError("odd")' in result.stderr
 
 
+def test_memory_that_torch_lacks_is_told() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert sentence(caught.value) == sentence(MemoryError()) == "there is not enough memory for this"
+    assert sentence(RuntimeError("odd")).startswith("unexpected RuntimeError (odd)")
+
+
 def test_a_closed_pipe_ends_quietly(photo: Path, hvcodec: Hvcodec, monkeypatch: pytest.MonkeyPatch) -> None:
-    def closed(*_: object) -> None:
+    def closed(*_: object, **__: object) -> None:
         raise BrokenPipeError
 
     monkeypatch.setattr("hvcodec_cli.jobs.Job.write", closed)

@@ -64,6 +64,22 @@ def test_what_needs_no_network_starts_without_it(packed: Path, args: list[str]) 
     assert result.stdout
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no descriptors there")
+@pytest.mark.parametrize(
+    ("closed", "args", "code"),
+    [
+        (0, ["info", "-"], 2),
+        (1, ["compress", "photo.png", "-o", "-"], 2),
+        (2, ["compress", "photo.png", "other.png", "-o", "out/"], 0),
+    ],
+)
+def test_closed_streams_are_told(photo: Path, process: Process, closed: int, args: list[str], code: int) -> None:
+    Path("other.png").write_bytes(photo.read_bytes())
+    done = process(*args, preexec_fn=lambda: os.close(closed))
+    assert done.returncode == code
+    assert (b"is closed: name a file" in done.stderr) is (code == 2)
+
+
 def test_a_reader_that_leaves_early_causes_no_traceback(photo: Path) -> None:
     command = [sys.executable, "-m", "hvcodec_cli.main", "models", "--json"]
     read, write = os.pipe()

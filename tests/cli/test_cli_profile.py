@@ -152,3 +152,11 @@ def test_a_picture_that_cannot_be_read_is_exit_3(images: Path, hvcodec: Hvcodec,
     result = hvcodec("profile", *args, "--images", images, "--model", MODEL)
     assert result.exit_code == 3
     assert f"{images / '0.png'}: Pillow cannot read this picture" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["", "equal"])
+def test_names_that_are_taken_are_refused(images: Path, hvcodec: Hvcodec, name: str) -> None:
+    result = hvcodec("profile", "search", "--metric", "psnr", "--name", name, "--images", images, "--model", MODEL)
+    assert result.exit_code == 2
+    assert f"{name!r} cannot be the name of a profile" in result.stderr
+    assert not STORED.exists()

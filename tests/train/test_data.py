@@ -163,9 +163,7 @@ def test_what_is_no_file_is_left_out_and_counted(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all names are text")
-def test_a_name_that_is_no_text_is_left_out(
-    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_name_that_is_no_text_is_left_out(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     os.rename(folder / "p01.png", os.fsencode(folder) + b"/caf\xe9.png")
     with caplog.at_level(logging.WARNING):
         assert len(Cache.open(pack(folder, tmp_path / "cache", min_side=SIZE))) == 11

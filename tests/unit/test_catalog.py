@@ -70,6 +70,29 @@ def test_a_profile_belongs_to_the_default_model_or_to_another(
     assert catalog.find_for("look") == two[0]
 
 
+def test_damaged_profiles_hide_those_of_no_other_model(two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "PACKAGED", two[0].parent)
+    default = model_file(two[0].parent / "default.safetensors", 3)
+    catalog.profiles_file(two[0]).write_text('[{"x": 1}]')
+    path = (Knot(0, (0, 0)), Knot(100, (63, 63)))
+    catalog.store_profile(catalog.profiles_file(two[1]), Profile("look", "", path))
+    assert catalog.find_for("look") == two[1]
+    assert catalog.find_for("nix") == default
+    assert catalog.other_profiles({"equal"}) == {"second": ["look"]}
+    with pytest.raises(ModelError, match="damaged"):
+        catalog.profile_names(catalog.read_entry(two[0]))
+
+
+def test_a_default_that_lies_where_models_are_looked_for_is_listed_once(
+    two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(catalog.DEFAULT_VARIABLE, str(two[1]))
+    assert [entry.name for entry in catalog.installed()].count("second") == 1
+    monkeypatch.setenv(catalog.DEFAULT_VARIABLE, "third")
+    with pytest.raises(ModelError, match=r"no model named third \(HVCODEC_MODEL names it\)"):
+        catalog.find("default")
+
+
 def test_what_is_not_there_is_told_with_what_is(two: tuple[Path, Path]) -> None:
     with pytest.raises(ModelError, match=r"no model named third; installed: .*first, second") as refused:
         catalog.find("third")

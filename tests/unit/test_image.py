@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -231,6 +232,19 @@ def test_photoshop_files() -> None:
         read(psd(samples(7, 9, 4), color_mode=4))
 
 
+@pytest.mark.parametrize(("maximum", "shape"), [(100, (5, 6)), (1000, (5, 6)), (100, (5, 6, 3)), (1000, (5, 6, 3))])
+def test_netpbm_files_written_as_text(maximum: int, shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(0).integers(0, maximum + 1, shape)
+    text = " # 12\n".join(map(str, values.ravel()))
+    data = f"P{2 if len(shape) == 2 else 3}\n6 5\n{maximum}\n{text}\n".encode()
+    picture = read(data)
+    top = 65535 if maximum > 255 else 255
+    assert picture.pixels.dtype == (np.uint16 if maximum > 255 else np.uint8)
+    np.testing.assert_allclose(picture.pixels, values * top / maximum, atol=1)
+    with pytest.raises(ImageError):
+        read(data[: len(data) // 2])
+
+
 @pytest.mark.parametrize(("maximum", "shape"), [(15, (5, 6)), (1000, (5, 6)), (100, (5, 6, 3)), (65535, (5, 6, 3))])
 def test_netpbm_files_are_scaled_to_the_full_range(maximum: int, shape: tuple[int, ...]) -> None:
     values = np.random.default_rng(0).integers(0, maximum + 1, shape)
@@ -364,6 +378,20 @@ def test_exif_as_imagemagick_wrote_it_into_png() -> None:
     lines = [data.hex()[i : i + 72] for i in range(0, 2 * len(data), 72)]
     info.add_text("Raw profile type exif", "\n".join(["", "exif", f"{len(data):8}", *lines]), zip=True)
     assert read(saved(Image.new("RGB", (4, 4)), "PNG", pnginfo=info)).exif == exif(8)
+
+
+def test_exif_that_is_none_is_passed_over() -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Raw profile type exif", "\nexif\n       8\nzzzz")
+    assert read(saved(Image.new("RGB", (4, 4)), "PNG", pnginfo=info)).exif is None
+
+
+@pytest.mark.parametrize(("kind", "kept"), [("png", True), ("tif", True), ("webp", False), ("avif", False)])
+def test_a_grey_profile_needs_a_grey_file(kind: str, kept: bool) -> None:
+    profile = bytes(16) + b"GRAY" + bytes(108)
+    grey = Picture(samples(16, 24, 1)[..., 0], icc=profile)
+    assert read(image.encode(grey, kind)).icc == (profile if kept else None)
+    assert read(image.encode(Picture(samples(16, 24, 3), icc=ICC), kind)).icc == ICC
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -553,6 +581,31 @@ def test_links_stay_links_and_devices_stay_devices(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(tmp_path / "real.png").pixels, picture.pixels)
     write(picture, os.devnull, "png")
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_without_replace_an_old_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool) -> None:
+    def no_links(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    if not has_links:
+        monkeypatch.setattr(files.os, "link", no_links)
+    path = tmp_path / "a"
+    files.write_whole(path, b"first", replace=False)
+    with pytest.raises(FileExistsError) as caught:
+        files.write_whole(path, b"second", replace=False)
+    assert caught.value.filename == str(path)
+    assert path.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="no names for open files here")
+def test_an_open_pipe_is_written_by_its_name() -> None:
+    reading, writing = os.pipe()
+    files.write_whole(f"/dev/fd/{writing}", b"through")
+    os.close(writing)
+    with open(reading, "rb") as file:
+        assert file.read() == b"through"
 
 
 # --- Pillow's manners -------------------------------------------------------------------------------------

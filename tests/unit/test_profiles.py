@@ -71,10 +71,10 @@ def test_every_rung_of_a_bent_path_is_one_step_of_one_group():
 @st.composite
 def paths(draw):
     n_groups = draw(st.integers(1, 8))
-    inner = sorted(draw(st.sets(st.floats(0.5, 99.5), max_size=4)))
+    inner = sorted(draw(st.sets(st.integers(5, 995), max_size=4)))  # tenths: a cliff would be no line
     values = st.lists(st.floats(0, 63), min_size=len(inner) + 2, max_size=len(inner) + 2).map(sorted)
     columns = [draw(values) for _ in range(n_groups)]
-    knots = zip([0.0, *inner, 100.0], zip(*columns, strict=True), strict=True)
+    knots = zip([0.0, *(tenths / 10 for tenths in inner), 100.0], zip(*columns, strict=True), strict=True)
     return Profile("drawn", "", tuple(Knot(position, rho) for position, rho in knots))
 
 

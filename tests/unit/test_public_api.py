@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import pickle
 import re
 import subprocess
 import sys
@@ -144,6 +146,11 @@ def test_wrong_arguments_are_told(tiny_model: Path, pixels: np.ndarray[Any, Any]
         (ValueError, "quality goes from 0 to 100", lambda: hvcodec.compress(pixels, quality=101)),
         (ValueError, "no rate profile 'nix'", lambda: hvcodec.compress(pixels, profile="nix")),
         (ValueError, "rate vector", lambda: hvcodec.compress(pixels, rho=(1, 2))),
+        (ValueError, "effort must be", lambda: hvcodec.compress(pixels, effort=1.0)),  # type: ignore[arg-type]
+        (ValueError, "masking must", lambda: codec.encode(Picture(pixels), (1,) * 5, masking=math.nan)),
+        (ValueError, "masking must", lambda: codec.encode(Picture(pixels), (1,) * 5, trim=math.inf)),
+        (ValueError, "max_layers must", lambda: codec.decode(data, max_layers=1.5)),  # type: ignore[arg-type]
+        (TypeError, "bytes of a .hvc file are needed, not str", lambda: hvcodec.inspect("a.hvc")),  # type: ignore[arg-type]
         (ValueError, "rate vector", lambda: hvcodec.compress(pixels, rho=np.full(5, 30.0))),  # type: ignore[arg-type]
         (TypeError, "a target is Bytes, .* not int", lambda: hvcodec.compress(pixels, target=9)),  # type: ignore[arg-type]
         (TypeError, "mask is .* not Image", lambda: hvcodec.compress(pixels, roi=Image.new("L", (30, 20)))),  # type: ignore[arg-type]
@@ -168,6 +175,29 @@ def test_wrong_arguments_are_told(tiny_model: Path, pixels: np.ndarray[Any, Any]
             call()
 
 
+def test_what_no_file_can_hold_is_refused_before_the_work(
+    tiny_model: Path, pixels: np.ndarray[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hvcodec.Codec, "_analyze", lambda *_: pytest.fail("it was analysed"))
+    with pytest.raises(hvcodec.ImageError, match="metadata"):
+        hvcodec.compress(Picture(pixels, xmp=bytes((16 << 20) + 1)))
+    monkeypatch.setattr("hvcodec.container.MAX_SIDE", 29)
+    with pytest.raises(hvcodec.ImageError, match="longer than 29"):
+        hvcodec.compress(pixels)
+
+
+def test_a_codec_travels_to_another_process_without_its_weights(tiny_model: Path, pixels: np.ndarray[Any, Any]) -> None:
+    codec = hvcodec.Codec("tiny")
+    data = pickle.dumps(codec)
+    assert len(data) < 1000
+    assert pickle.loads(data).compress(Picture(pixels)).data == codec.compress(Picture(pixels)).data
+    with pytest.raises(hvcodec.TargetError) as caught:
+        codec.compress(Picture(pixels), target=hvcodec.Psnr(90))
+    there = pickle.dumps(caught.value)
+    assert len(there) < 100_000
+    assert pickle.loads(there).nearest.trial.data == caught.value.nearest.trial.data  # type: ignore[attr-defined]
+
+
 def test_a_file_finds_its_model_by_its_id(
     tiny_model: Path, pixels: np.ndarray[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +206,13 @@ def test_a_file_finds_its_model_by_its_id(
     monkeypatch.delenv(catalog.DEFAULT_VARIABLE)
     with pytest.raises(hvcodec.ModelError) as refused:
         hvcodec.decompress(data)
+    # What is wrong with the file itself comes first (docs/format.md, 8).
+    with pytest.raises(hvcodec.TruncatedError):
+        hvcodec.decompress(data[:-1])
+    with pytest.raises(hvcodec.ModelError):
+        hvcodec.decompress(data[:-1], partial=True)
+    with pytest.raises(hvcodec.LimitError):
+        hvcodec.decompress(data, max_pixels=10)
     assert refused.value.needed == hvcodec.inspect(data).model_id
     assert hvcodec.decompress(data, model=tiny_model).size == (30, 20)
     monkeypatch.setenv(catalog.DEFAULT_VARIABLE, str(tiny_model))

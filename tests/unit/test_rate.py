@@ -1,8 +1,10 @@
 """The search: targets are met in few encodes, on curves of every kind that a picture could have."""
 
+import gc
 import math
 import random
 import statistics
+import weakref
 
 import pytest
 from hypothesis import given
@@ -67,6 +69,21 @@ def test_a_perfect_expectation_needs_two_encodes():
     assert 0.97 * 20_000 <= result.trial.n_bytes <= 20_000
     assert result.trials == len(encode.asked) == 2
     assert (result.rho, result.trim) == encode.asked[-1]
+
+
+def test_only_the_nearest_trial_is_kept_meanwhile():
+    kept, alive = [], []
+
+    def encode(rho, trim):
+        gc.collect()
+        alive.append(sum(reference() is not None for reference in kept))
+        trial = MadeUpTrial(1000 * 2 ** rho[0])
+        kept.append(weakref.ref(trial))
+        return trial
+
+    search(encode, Bytes(7000), line_guide(5, rise=0.7))
+    assert len(alive) >= 3
+    assert max(alive) == 1
 
 
 def test_a_good_guess_needs_one_encode():
