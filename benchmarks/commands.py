@@ -222,7 +222,8 @@ def measure_training(
     model: str, batches: tuple[int, ...], threads: tuple[int, ...], steps: int, device: str, compiled: bool
 ) -> None:
     """Crops per second of training, and where the time goes; leave the machine alone meanwhile."""
-    target = paths.results_dir() / training.FILE
+    on_gpu = training.chosen(device) == "cuda"
+    target = paths.results_dir() / (training.FILE_CUDA if on_gpu else training.FILE)
     with Reporter().bar("Training", len(batches) * len(threads)) as tick:
         training.run(
             target,

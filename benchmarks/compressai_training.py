@@ -16,6 +16,7 @@ the optimiser of CompressAI's own example and the learning rates that are asked 
 from __future__ import annotations
 
 import copy
+import json
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +28,7 @@ import click
 import torch
 from torch import Tensor, nn
 
-from hvcodec.errors import HVCodecError
+from hvcodec.errors import ConfigError, HVCodecError
 from hvcodec.model.config import lambda_of
 from hvcodec.train import checkpoint, plots
 from hvcodec.train.config import ObjectiveConfig, TrainConfig, find, load
@@ -167,7 +168,9 @@ def compare(
         "threads": torch.get_num_threads(),
         "rows": [],
     }
-    config = replace(config, data=replace(config.data, cache=config.data.cache or str(folder / "cache")))
+    # Each from its own start to its own end, which is what is compared.
+    run = replace(config.run, start="", settle=0.0)
+    config = replace(config, run=run, data=replace(config.data, cache=config.data.cache or str(folder / "cache")))
     for level in levels:
         for name in architectures:
             for rate in (config.optimizer.learning_rate,) if name == NAME else learning_rates:
@@ -182,6 +185,10 @@ def train(name: str, level: int, config: TrainConfig, folder: Path, learning_rat
     config = replace(config, objective=ObjectiveConfig("beta_vae", {"rho": level}))
     folder.mkdir(parents=True, exist_ok=True)
     state = checkpoint.load(folder) if checkpoint.checkpoints(folder) else None
+    if state and json.loads(state["config"])["schedule"]["minutes"] > config.schedule.minutes:
+        raise ConfigError(
+            f"{folder} was trained for longer than {config.schedule.minutes:g} minutes: name another --out"
+        )
     begun = time.monotonic()
     with joined(device) as chosen:
         trainer: Trainer

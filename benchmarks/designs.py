@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hvcodec import Codec, Picture
+from hvcodec import Codec, ConfigError, Picture
 from hvcodec.model.config import ModelConfig, Stage, default_config, tiny_config
 from hvcodec.train import checkpoint
 from hvcodec.train.config import TrainConfig, find, load, parse
@@ -108,28 +108,38 @@ def run(
     tick: Callable[[], None] = lambda: None,
     more: Recipe | None = None,
 ) -> Row:
-    """Train each design (finished ones are not trained again) and write the table; `more` changes all of them."""
-    rows: list[Row] = []
+    """Train each design (finished ones are not trained again) and write the table; `more` changes all of them.
+
+    Rows of designs that are not named stay as they are, if they were trained for as long.
+    """
+    before = store.read(target) if target.is_file() else {}
+    known = {row["design"]: row for row in before.get("rows", ())} if before.get("minutes") == minutes else {}
     for name in names:
         title, recipe = DESIGNS[name]
         place = folder / name
         config = configuration(recipe, folder / "cache", more or {})
         train_once(config, place, minutes=minutes, data=data, device=device)
-        rows.append({"design": name, "title": title, **judge(place)})
+        known[name] = {"design": name, "title": title, **judge(place)}
         tick()
         document = {
             "minutes": minutes,
             "device": device,
             "threads": torch.get_num_threads(),
             "environment": environment(),
-            "rows": rows,
+            "rows": [known[each] for each in DESIGNS if each in known],
         }
         store.write(target, document)
     return document
 
 
 def train_once(config: TrainConfig, place: Path, *, minutes: float, data: Path | None, device: str) -> None:
-    """Train in a folder, unless that is done; what was stopped there goes on."""
+    """Train in a folder, unless that is done; what was stopped there goes on. ConfigError if another run lies there."""
+    wanted = replace(config, schedule=replace(config.schedule, minutes=float(minutes), steps=0))
+    if data is not None:
+        wanted = replace(wanted, data=replace(wanted.data, folder=str(data.resolve())))
+    found = place / "config.json"
+    if found.is_file() and json.loads(found.read_text("utf-8")) != json.loads(json.dumps(wanted.to_dict())):
+        raise ConfigError(f"{place} holds a run of another recipe, length or folder of pictures: name another --out")
     if not (place / "model.safetensors").is_file():
         begun = bool(checkpoint.checkpoints(place))
         train(None if begun else config, place, minutes=minutes, resume=begun, data=data, device=device)

@@ -18,6 +18,7 @@ from .cache import RowCache, key_of
 from .environment import environment
 from .fingerprint import digest, fixed_picture
 from .pictures import Sample, spread
+from .rows import metrics_digest
 
 STUDY = "efforts"
 EFFORTS = (1, 3, 5, 7, 9)
@@ -47,7 +48,7 @@ def run(
     for sample in spread(samples, pictures):
         for effort in efforts:
             for quality in QUALITIES:
-                key = key_of(sample.digest, STUDY, versions[effort], quality)
+                key = key_of(sample.digest, STUDY, versions[effort], metrics_digest(), quality)
                 row = cache.row(key, measure, codec, sample, effort, quality)
                 rows.append({"picture": sample.name, **row})
                 tick()

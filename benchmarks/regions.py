@@ -20,7 +20,10 @@ from . import store
 from .cache import RowCache, key_of
 from .efforts import version
 from .environment import environment
+from .fingerprint import digest, fixed_picture
 from .pictures import Sample
+from .rows import metrics_digest
+from .target_study import search_digest
 
 STUDY = "regions"
 EFFORTS = (1,)
@@ -38,7 +41,10 @@ def count(samples: Sequence[Sample]) -> int:
 def run(samples: Sequence[Sample], folder: Path, cache: RowCache, tick: Callable[[], None] = lambda: None) -> Row:
     """Measure every picture (cached rows are not measured again) and write the study."""
     codec = Codec(device="cpu")
-    versions = {effort: version(codec, effort) for effort in EFFORTS}
+    small = Picture(np.asarray(fixed_picture(64)))
+    masked = codec.compress(small, roi=ellipse(64, 64)).data
+    judge = digest(masked), metrics_digest(), search_digest()
+    versions = {effort: (version(codec, effort), *judge) for effort in EFFORTS}
     rows: list[Row] = []
     for sample in samples:
         for effort in EFFORTS:

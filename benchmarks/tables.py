@@ -187,6 +187,16 @@ def context(results: Path) -> str | None:
     return markdown(["ρ of all groups", "saved of all symbols' bits"], rows)
 
 
+def fitted_tables(results: Path) -> str | None:
+    """What frequency tables save that were fitted to real symbols, by rate."""
+    study = store.read_study(results, "context")
+    if study is None:
+        return None
+    names = ("fitted_saves_of_gaussian_percent", "fitted_saves_of_logistic_percent")
+    rows = [[str(row["rho"]), *(f"{row[name]:.2f} %" for name in names)] for row in study["rows"]]
+    return markdown(["ρ of all groups", "less than with Gaussian tables", "less than with logistic tables"], rows)
+
+
 def targets(results: Path) -> str | None:
     """How many targets of each kind were met, and in how many encodes."""
     study = store.read_study(results, "targets")
@@ -387,6 +397,7 @@ TABLES: dict[str, Callable[[Path], str | None]] = {
     "training-kernels": training_kernels,
     "calibration": calibration,
     "context": context,
+    "fitted-tables": fitted_tables,
     "targets": targets,
     "response": response,
     "designs": designs,

@@ -10,14 +10,28 @@ from typing import Any
 
 import numpy as np
 
-from hvcodec import Bpp, Bytes, Codec, Encoded, Picture, Psnr, Ssimulacra2, TargetError, catalog
-from hvcodec.rate import Target
+from hvcodec import (
+    Bpp,
+    Bytes,
+    Codec,
+    Encoded,
+    Picture,
+    Psnr,
+    Ssimulacra2,
+    TargetError,
+    catalog,
+    profiles,
+    rate,
+    targets,
+)
 
 from . import store
 from .cache import RowCache, key_of
 from .efforts import version
 from .environment import environment
+from .fingerprint import digest_of_code
 from .pictures import Sample
+from .rows import metrics_digest
 
 STUDY = "targets"
 PROFILES = ("psnr", "perceptual")
@@ -28,7 +42,7 @@ Row = dict[str, Any]
 class Kind:
     """One kind of target: what is asked, what is read off the result, and how far it may lie from that."""
 
-    make: Callable[[float], Target]
+    make: Callable[[float], rate.Target]
     asked: tuple[float, ...]
     reached: Callable[[Encoded], float]
     least: Callable[[float], float]
@@ -77,9 +91,14 @@ class Counting(Codec):
         return super().encode(*args, **kwargs)
 
 
-def count(samples: Sequence[Sample], profiles: Sequence[str] = PROFILES) -> int:
+def search_digest() -> str:
+    """Names the search for a target."""
+    return digest_of_code(rate, targets, profiles)
+
+
+def count(samples: Sequence[Sample], chosen: Sequence[str] = PROFILES) -> int:
     """How many targets a run asks for."""
-    return len(profiles) * len(samples) * sum(len(kind.asked) for kind in KINDS.values())
+    return len(chosen) * len(samples) * sum(len(kind.asked) for kind in KINDS.values())
 
 
 def run(
@@ -87,13 +106,13 @@ def run(
     folder: Path,
     cache: RowCache,
     tick: Callable[[], None] = lambda: None,
-    profiles: Sequence[str] = PROFILES,
+    chosen: Sequence[str] = PROFILES,
 ) -> Row:
     """Ask for every target on every picture (cached rows are not measured again) and write the study."""
     rows: list[Row] = []
-    for profile in profiles:
+    for profile in chosen:
         codec = Counting(catalog.find_for(profile), device="cpu")
-        made = version(codec, 1, profile), repr(codec.profile(profile))
+        made = version(codec, 1, profile), repr(codec.profile(profile)), metrics_digest(), search_digest()
         for sample in samples:
             for name, kind in KINDS.items():
                 for asked in kind.asked:

@@ -21,7 +21,7 @@ from unittest import mock
 from . import store
 from .environment import environment
 
-FILE = "training.json"
+FILE, FILE_CUDA = "training.json", "training-cuda.json"
 BATCHES, THREADS = (4, 8, 16), (1, 2)
 WARM_UP, KERNELS = 3, 12
 REST = "backward and the rest"
@@ -129,6 +129,13 @@ def run(
     return document
 
 
+def chosen(device: str) -> str:
+    """What `auto` stands for here."""
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
 def start(
     folder: Path, model: str, crop: int, batch: int, device: str, compiled: bool
 ) -> tuple[Any, Callable[[], None]]:
@@ -145,9 +152,7 @@ def start(
         data=replace(recipe.data, folder=toy.data.folder),
         run=replace(recipe.run, batch=batch, crop=crop, bf16=True, compile=compiled),
     )
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    trainer = Trainer(settings, folder, device)
+    trainer = Trainer(settings, folder, chosen(device))
     wait = torch.cuda.synchronize if trainer.device.type == "cuda" else lambda: None
     for _ in range(WARM_UP):
         trainer._train_step(1.0)

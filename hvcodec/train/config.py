@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hvcodec.catalog import SUFFIX as MODEL_SUFFIX
 from hvcodec.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -131,7 +132,7 @@ class RunConfig:
     validate_seconds: float = 600.0
     validation_crops: int = 64
     log_steps: int = 10
-    start: str = ""  # a model, by name or path, to go on from; without one, the linear codec
+    start: str = ""  # a model to go on from, by name, or by path as seen from the TOML file; empty: the linear codec
     settle: float = 0.0  # last part of the run: symbols as the encoder chooses them, and steps that stay as they are
 
     def __post_init__(self) -> None:
@@ -154,6 +155,10 @@ class TrainConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        decay = self.optimizer.weight_decay
+        _require("optimizer.weight_decay", decay, decay == 0 or self.run.settle == 0, "be 0 with run.settle")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; `parse` reads them back."""
@@ -184,8 +189,12 @@ def load(path: Path) -> TrainConfig:
         config = parse(table)
     except ConfigError as err:
         raise ConfigError(f"{path}: {err}") from err
-    folder, cache = (value and str(path.resolve().parent / value) for value in (config.data.folder, config.data.cache))
-    return replace(config, data=replace(config.data, folder=folder, cache=cache))
+    here, start = path.resolve().parent, config.run.start
+    folder, cache = (value and str(here / value) for value in (config.data.folder, config.data.cache))
+    if Path(start).suffix == MODEL_SUFFIX:
+        start = str(here / start)
+    data, run = replace(config.data, folder=folder, cache=cache), replace(config.run, start=start)
+    return replace(config, data=data, run=run)
 
 
 def parse(table: Mapping[str, Any]) -> TrainConfig:
@@ -220,7 +229,7 @@ def _value(kind: Any, value: Any, name: str) -> Any:
             return _section(typing.cast("type[Any]", kind), value, f"{name}.")
         return dict(value)
     if kind is float and type(value) is int:
-        return float(value)
+        value = float(value) if abs(value) <= sys.float_info.max else math.inf
     if type(value) is not kind:  # not isinstance: true is no number here
         raise ConfigError(f"{name} must be {_KINDS[kind]}, not {_words(value)}")
     if kind is float and not math.isfinite(value):

@@ -40,6 +40,9 @@ def graft(model: Model, name: str, pixels: Tensor) -> None:
     `pixels` are crops (N, 3, H, W), values -0.5..0.5, to find bases of added channels with.
     """
     source = load_weights(catalog.find(name)).model
+    layers, wanted = len(source.config.layers), len(model.config.layers)
+    if layers != wanted:
+        raise ConfigError(f"the weights of {name} are of {layers} latent layers, the model to train has {wanted}")
     targets = dict(model.named_parameters())
     values: dict[str, Tensor] = {key: value for key, value in source.named_parameters() if not key.endswith(".knots")}
     for key, table in source.named_modules():

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -130,6 +131,8 @@ class ObservationScale(Objective):
 
     def __init__(self, groups: int, seed: int, *, rho: int = 32, stretch: float = 30.0) -> None:
         super().__init__()
+        if not stretch > 0:
+            raise ValueError(f"stretch must be positive, not {stretch}")
         self.rho = FixedRho(groups, rho)
         # At this variance the gradient in the picture is that of R + lambda D.
         self.start = math.log(DIMENSIONS / (2 * LN2 * lambda_of(rho)))
@@ -163,8 +166,8 @@ class PixelScale(Objective):
 
     def __init__(self, groups: int, seed: int, *, rho: int = 32, width: int = 16, stretch: float = 30.0) -> None:
         super().__init__()
-        if width < 1:
-            raise ValueError(f"width must be positive, not {width}")
+        if width < 1 or not stretch > 0:
+            raise ValueError(f"width and stretch must be positive, not {width} and {stretch}")
         self.rho = FixedRho(groups, rho)
         self.start = math.log(DIMENSIONS / (2 * LN2 * lambda_of(rho)))
         self.stretch = stretch
@@ -240,7 +243,7 @@ def _fits(hint: Any, value: Any) -> bool:
     if typing.get_origin(hint) is Sequence:
         return isinstance(value, list | tuple) and all(_fits(typing.get_args(hint)[0], item) for item in value)
     if hint is float:
-        return type(value) in (int, float) and math.isfinite(value)
+        return type(value) in (int, float) and abs(value) <= sys.float_info.max
     return type(value) is hint  # not isinstance: true is no number here
 
 

@@ -57,8 +57,8 @@ class RhoSampler:
     ) -> None:
         if not 0 <= rare_from <= RHO_LEVELS:
             raise ValueError(f"rare_from must lie in 0..{RHO_LEVELS}, not {rare_from}")
-        if not 0 <= together <= 1 or not spread >= 0:
-            raise ValueError(f"together must lie in 0..1 and spread not be negative, not {together} and {spread}")
+        if not 0 <= together <= 1 or not 0 <= spread <= RHO_LEVELS:
+            raise ValueError(f"together must lie in 0..1 and spread in 0..{RHO_LEVELS}, not {together} and {spread}")
         self.groups, self.seed, self.together, self.spread = groups, seed, together, spread
         self.levels: Sequence[int] = range(RHO_LEVELS)
         # Each common level three times, so that a uniform draw from the list is what is wanted.

@@ -26,8 +26,10 @@ class Targeted(Objective):
     ratio: Tensor
     updates: Tensor
 
-    def __init__(self, target: Tensor, memory: float) -> None:
+    def __init__(self, target: Tensor, memory: float, speed: float) -> None:
         super().__init__()
+        if not speed > 0:
+            raise ValueError("speed must be positive")
         if not bool((target > 0).all()):
             raise ValueError("a target must be positive")
         if not 0 <= memory < 1:
@@ -97,7 +99,9 @@ class DistortionTarget(Targeted):
         beta2: float = 0.999,
         memory: float = 0.99,
     ) -> None:
-        super().__init__(torch.tensor(mse), memory)
+        super().__init__(torch.tensor(mse), memory, speed)
+        if not 0 <= beta2 < 1:
+            raise ValueError("beta2 must lie in 0..1, below 1")
         self.rho = FixedRho(groups, rho_near_mse(mse) if rho is None else rho)
         self.speed, self.beta2 = speed, beta2
         self.register_buffer("multiplier", torch.tensor(self.START))
@@ -134,7 +138,7 @@ class Geco(Targeted):
         speed: float = 1e-2,
         memory: float = 0.95,
     ) -> None:
-        super().__init__(torch.tensor(mse), memory)
+        super().__init__(torch.tensor(mse), memory, speed)
         level = rho_near_mse(mse) if rho is None else rho
         self.rho = FixedRho(groups, level)
         self.speed = speed
@@ -178,9 +182,11 @@ class RateTarget(Targeted):
         target = torch.tensor(bpp, dtype=torch.float32)
         if target.shape not in {(), (groups,)}:
             raise ValueError(f"bpp must be one number or {groups}, one for each group")
-        super().__init__(target, memory)
+        super().__init__(target, memory, speed)
         level = rho_near_bpp(float(target.sum())) if rho is None else rho
         self.rho = FixedRho(groups, level)
+        if damping < 0:
+            raise ValueError("damping must not be negative")
         self.speed, self.damping, self.lam = speed, damping, lambda_of(level)
         self.register_buffer("multiplier", torch.ones_like(target))
         self.register_buffer("pull", torch.ones_like(target))  # what the loss takes

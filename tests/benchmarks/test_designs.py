@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from hvcodec_benchmarks import designs, tables
 
+from hvcodec.errors import ConfigError
 from hvcodec.train import loop
 from hvcodec.train.config import PACKAGED
 from hvcodec.train.loop import model_config
@@ -33,12 +35,12 @@ def test_runs_are_judged_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(loop.plots, "plot", lambda log, out_dir: [])
     more = {**designs.TINY, "run": {**designs.TINY["run"], "log_steps": 1}}
 
-    def compare() -> designs.Row:
+    def compare(minutes: float = 0.03, names: Sequence[str] = ("default", "adamw")) -> designs.Row:
         return designs.run(
             tmp_path / "designs.json",
             tmp_path / "runs",
-            ["default", "adamw"],
-            minutes=0.03,
+            names,
+            minutes=minutes,
             data=PACKAGED / "toy",
             more=more,
         )
@@ -51,5 +53,8 @@ def test_runs_are_judged_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert row["steps"] > 0 and row["crops_per_s"] > 0 and row["decode_ms"] > 0 and row["megabytes"] > 0.1
     monkeypatch.setattr(designs, "train", None)  # finished runs are not trained again
     assert [row["losses"] for row in compare()["rows"]] == [row["losses"] for row in study["rows"]]
+    with pytest.raises(ConfigError, match="another recipe, length or folder"):
+        compare(0.06)
+    assert len(compare(0.03, ["adamw"])["rows"]) == 2  # those that are not named stay
     table = tables.designs(tmp_path / "kodak")
     assert table is not None and "| AdamW, batch 4 |" in table

@@ -6,12 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hvcodec_benchmarks import response, store, tables, target_study
+from hvcodec_benchmarks import context, response, store, tables, target_study
 from hvcodec_benchmarks.cache import RowCache
 from hvcodec_benchmarks.pictures import Sample, find
 from synthetic import picture
 
 from hvcodec import image
+from hvcodec.catalog import DEFAULT_VARIABLE
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "models" / "tiny.safetensors"
 
 
 @pytest.fixture
@@ -31,7 +34,7 @@ def test_targets_are_asked_once_and_counted(
         target_study, "KINDS", {name: replace(target_study.KINDS[name], asked=v) for name, v in asked.items()}
     )
     cache = RowCache(tmp_path / "rows")
-    study = target_study.run(samples, tmp_path, cache, profiles=["psnr"])
+    study = target_study.run(samples, tmp_path, cache, chosen=["psnr"])
     assert len(study["rows"]) == 6
     by_kind = {row["kind"]: row for row in study["summary"]}
     assert by_kind["size"]["asked"] == 4
@@ -43,9 +46,38 @@ def test_targets_are_asked_once_and_counted(
         if row["kind"] == "size" and row["met"]:
             assert 0.97 * 2_500 <= row["reached"] <= 2_500
     monkeypatch.setattr(target_study, "measure", None)  # nothing is measured again
-    assert target_study.run(samples, tmp_path, cache, profiles=["psnr"])["rows"] == study["rows"]
+    assert target_study.run(samples, tmp_path, cache, chosen=["psnr"])["rows"] == study["rows"]
     table = tables.targets(tmp_path)
     assert table is not None and "| psnr | size |" in table
+
+
+def test_a_changed_search_is_measured_again(
+    samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target_study, "KINDS", {"bpp": replace(target_study.KINDS["bpp"], asked=(1.0,))})
+    cache = RowCache(tmp_path / "rows")
+    target_study.run(samples, tmp_path, cache, chosen=["psnr"])
+    assert len(cache) == 2
+    monkeypatch.setattr(target_study, "search_digest", lambda: "another")
+    target_study.run(samples, tmp_path, cache, chosen=["psnr"])
+    assert len(cache) == 4
+
+
+def test_context_and_fitted_tables_are_weighed(
+    samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DEFAULT_VARIABLE, str(GOLDEN))
+    document = context.measure(samples)
+    store.write(store.study_path(tmp_path, context.STUDY), document)
+    assert document["pictures"] == 2
+    for row in document["rows"]:
+        assert row["bits_first"] > 0 and row["bits_second"] > 0
+        saved = (row["bits_first"] - row["bits_second"]) / (2 * row["bits_first"])
+        assert row["saved_percent"] == pytest.approx(100 * saved)
+        assert row["fitted_saves_of_gaussian_percent"] != row["fitted_saves_of_logistic_percent"] != 0
+    for draw in (tables.context, tables.fitted_tables):
+        table = draw(tmp_path)
+        assert table is not None and table.count("\n| ") == 1 + len(context.RHOS)
 
 
 def test_steps_and_estimates(samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from hvcodec import ModelError, image
 from hvcodec.catalog import DEFAULT_VARIABLE
 from hvcodec.codec import Codec
+from hvcodec.model.weights import load_weights, save_weights
 from hvcodec.train.config import PACKAGED, TrainConfig, parse
 from hvcodec.train.forward import forward
 
@@ -59,6 +60,14 @@ def test_the_likelihoods_are_those_of_the_estimated_rate(model: HvcodecModel) ->
     for group, likelihoods in enumerate(out["likelihoods"].values()):
         bits = -likelihoods.log2().sum(dim=(1, 2, 3))
         torch.testing.assert_close(bits / (128 * 64), told.rates[:, group])
+
+
+def test_a_model_for_the_eye_is_estimated_with_its_own_rounding(tmp_path: Path) -> None:
+    golden = load_weights(TINY)
+    save_weights(tmp_path / "eye.safetensors", golden.model, golden.tables, {"ms_ssim": 0.5})
+    eye, x = HvcodecModel(tmp_path / "eye.safetensors", rho=RHO).eval(), pixels((64, 64))
+    told = forward(eye.network, x, torch.tensor([RHO]), cheaply=False)
+    torch.testing.assert_close(eye(x)["x_hat"], told.reconstruction)
 
 
 def test_the_estimated_rate_is_near_that_of_the_files(model: HvcodecModel) -> None:

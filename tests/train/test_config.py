@@ -106,6 +106,9 @@ def test_what_a_file_leaves_out_is_as_in_the_recipe() -> None:
         ({"schedule": {"minutes": -1}}, "schedule.minutes must be positive"),
         ({"run": {"crop": 100}}, "run.crop must be a multiple of 64"),
         ({"run": {"seed": -1}}, "run.seed must lie in"),
+        ({"optimizer": {"learning_rate": 10**400}}, "optimizer.learning_rate must be a finite number"),
+        ({"data": {"held_out_share": 0}}, "data.held_out_share must lie between 0 and 1"),
+        ({"optimizer": {"weight_decay": 0.1}, "run": {"settle": 0.2}}, "weight_decay must be 0 with run.settle"),
     ],
 )
 def test_what_is_wrong_is_named(table: dict[str, object], message: str) -> None:

@@ -88,7 +88,10 @@ def test_another_structure_is_refused(finished: Path) -> None:
     with pytest.raises(ConfigError, match="in the weights and"):
         graft(Model(ModelConfig(stages, rho_width=8)), str(finished), crops())
     fewer = tuple(replace(stage, layers=1) for stage in grouped(1).stages)
-    with pytest.raises(ConfigError, match="has no"):
+    more = tuple(replace(stage, layers=stage.layers + (stage.stride == 8)) for stage in grouped(1).stages)
+    with pytest.raises(ConfigError, match="of 6 latent layers, the model to train has 7"):
+        graft(Model(ModelConfig(more, rho_width=8)), str(finished), crops())
+    with pytest.raises(ConfigError, match="of 6 latent layers, the model to train has 5"):
         graft(Model(ModelConfig(fewer, rho_width=8)), str(finished), crops())
 
 

@@ -106,6 +106,9 @@ def test_a_model_for_one_level_codes_at_that_level(pictures: Path, tmp_path: Pat
     (row,) = rows(tmp_path, "tables")
     assert row["bits_logistic"] == pytest.approx(at_20.bits["logistic"])
     assert row["bits_logistic"] != pytest.approx(at_all.bits["logistic"], rel=0.1)
+    # A model for the eye rounds to the nearest integer, which costs more.
+    for_the_eye = fit_tables(trainer.average, crops, [20], 0, {"ms_ssim": 0.5})
+    assert for_the_eye.bits["logistic"] > 1.01 * at_20.bits["logistic"]
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -312,6 +315,8 @@ def test_a_step_never_waits_for_the_gpu(name: str, pictures: Path, tmp_path: Pat
 
 def test_what_cannot_be_trained_is_a_config_error(pictures: Path, tmp_path: Path) -> None:
     config = configuration(pictures)
+    with pytest.raises(ConfigError, match=r"unknown model.name \['tiny'\]"):
+        model_config({"name": ["tiny"]})
     with pytest.raises(ConfigError, match=r"unknown model.name 'tinny'; did you mean 'tiny'"):
         train(configuration(pictures, model={"name": "tinny"}), tmp_path, device="cpu")
     with pytest.raises(ConfigError, match=r"\[model\]: not a model configuration"):
