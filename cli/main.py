@@ -67,6 +67,7 @@ COMMANDS: Mapping[str, Lazy] = {
     ),
     "profile": Lazy("hvcodec_cli.profile:profile", "Make rate profiles.", extra="bench"),
     "train": Lazy("hvcodec_cli.train:train", "Train a model on a folder of pictures.", extra="train"),
+    "mean": Lazy("hvcodec_cli.train:mean", "Make a model of the mean weights of several runs.", extra="train"),
     "shards": Lazy("hvcodec_cli.train:shards", "Put a folder of pictures into files of bounded size.", extra="train"),
     "bench": Lazy("hvcodec_cli.bench:bench", "Measure hvcodec against other codecs.", extra="bench"),
 }

@@ -1,4 +1,4 @@
-"""hvcodec train and hvcodec shards: from a folder of pictures to a model, here or on another machine."""
+"""hvcodec train, mean and shards: from a folder of pictures to a model, here or on another machine."""
 
 from __future__ import annotations
 
@@ -56,6 +56,31 @@ def train(
         click.echo(f"model: {model}")
         click.echo(f"plots: {folder / 'loss.png'}, rates.png, distortion.png; log: {folder / 'log.jsonl'}")
         click.echo(f"use:   hvcodec compress --model {model} PICTURE")
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN RUN...")
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="Folder of the mean.")
+@click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Pictures, or shards of them.")
+@threads_option
+@debug_option
+def mean(runs: tuple[Path, ...], out: Path, data: Path | None, threads: int | None) -> None:
+    """Make a model of the mean weights of several runs.
+
+    They need a common beginning: one that went on from the other, or both from the same model. The frequency tables are
+    fitted anew.
+    """
+    if len(runs) < 2:
+        raise UsageFailure("a mean needs two runs or more: name the folder of each")
+    import torch
+
+    from hvcodec.train.loop import mean as run
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    model = run(runs, out, data=data)
+    click.echo(f"model: {model}")
+    click.echo(f"use:   hvcodec compress --model {model} PICTURE")
 
 
 def _in_bytes(_: click.Context, __: click.Parameter, megabytes: float) -> int:

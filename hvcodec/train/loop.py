@@ -19,7 +19,7 @@ import copy
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -364,3 +364,27 @@ def train(
             write_whole(folder / "config.json", (json.dumps(config.to_dict(), indent=1) + "\n").encode())
         trainer.journal.rewind(trainer.step if resume else -1)
         return trainer.run()
+
+
+def mean(runs: Sequence[Path], folder: Path, *, data: Path | None = None) -> Path:
+    """Write the model whose weights are the mean of those of finished runs, with tables of its own; returns its path.
+
+    Runs end beside the best weights, each elsewhere, and the mean of runs with a common beginning lies nearer. What
+    counts for validation and tables is the configuration of the first. Raises ConfigError for runs that do not fit.
+    """
+    if checkpoint.checkpoints(folder) or (folder / "model.safetensors").exists():
+        raise ConfigError(f"{folder} holds a run already: choose another folder")
+    states = [checkpoint.load(run) for run in runs]
+    averages = [state["average"] for state in states]
+    for run, average in zip(runs, averages, strict=True):
+        if {k: v.shape for k, v in average.items()} != {k: v.shape for k, v in averages[0].items()}:
+            raise ConfigError(f"{run} is of another structure than {runs[0]}, so their weights have no mean")
+    config = parse(json.loads(states[0]["config"]))
+    if data is not None:
+        config = replace(config, data=replace(config.data, folder=str(data.resolve())))
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(config, folder, "cpu", states[0])
+    together = {name: torch.stack([average[name] for average in averages]) for name in averages[0]}
+    trainer.average.load_state_dict({name: tensors.mean(dim=0) for name, tensors in together.items()})
+    trainer.validate()
+    return trainer.finish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from itertools import pairwise
@@ -17,10 +18,12 @@ from torch import Tensor
 
 from hvcodec import Bytes, inspect
 from hvcodec.codec import Codec
+from hvcodec.entropy import Tables
 from hvcodec.errors import ConfigError
+from hvcodec.model.weights import to_tensors
 from hvcodec.train import checkpoint, loop
 from hvcodec.train.config import TrainConfig
-from hvcodec.train.loop import Trainer, model_config, train
+from hvcodec.train.loop import Trainer, mean, model_config, train
 from hvcodec.train.objectives import OBJECTIVES
 from hvcodec.train.tables import fit_tables
 
@@ -127,6 +130,29 @@ def test_every_objective_runs_from_a_configuration(name: str, pictures: Path, tm
     validation = rows(tmp_path, "validation")
     assert len(validation) == (1 if one_level else 4)
     assert all(math.isfinite(row["objective"]) for row in validation)
+
+
+def test_the_mean_of_runs_is_a_model(pictures: Path, tmp_path: Path) -> None:
+    for seed, run in enumerate(("a", "b")):
+        train(configuration(pictures, schedule={"steps": 2}, run={"seed": seed}), tmp_path / run, device="cpu")
+    path = mean([tmp_path / "a", tmp_path / "b"], tmp_path / "both", data=pictures)
+    a, b = (checkpoint.load(tmp_path / run)["average"] for run in ("a", "b"))
+    trainer = Trainer(configuration(pictures), tmp_path / "again", "cpu")
+    trainer.average.load_state_dict({name: (a[name] + b[name]) / 2 for name in a})
+    expected = to_tensors(copy.deepcopy(trainer.average), Tables.logistic())
+    found = load_file(path)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found if not name.startswith("tables."))
+    assert any(not torch.equal(a[name], b[name]) for name in a)
+    assert [row["kind"] for row in rows(tmp_path / "both", "tables")] == ["tables"]
+    assert Codec(path).compress(picture(70, 50)).n_bytes > 0
+    with pytest.raises(ConfigError, match="holds a run already"):
+        mean([tmp_path / "a", tmp_path / "b"], tmp_path / "both")
+    other = configuration(pictures, schedule={"steps": 1}, model={"name": "default"})
+    checkpoint.save(tmp_path / "c", 1, {"average": {"x": torch.zeros(2)}, "config": json.dumps(other.to_dict())})
+    with pytest.raises(ConfigError, match=r"c is of another structure than .*a, so their weights have no mean"):
+        mean([tmp_path / "a", tmp_path / "c"], tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_batch_that_is_not_finite_is_skipped_and_counted(
