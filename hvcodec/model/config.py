@@ -69,8 +69,6 @@ class Stage:
         _check_ranges(self, _STAGE_RANGES)
         if self.width % self.groups or self.prior_width % 2:
             raise ModelError(f"{self.groups} groups do not divide the width, or 2 not the prior_width, of {self}")
-        if self.channels > self.width:
-            raise ModelError(f"a layer cannot have more channels than the {self.width} of its features: {self}")
 
 
 @dataclass(frozen=True)

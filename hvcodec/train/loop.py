@@ -105,9 +105,13 @@ def model_config(table: Mapping[str, Any]) -> ModelConfig:
             raise ConfigError(f"unknown model.name {name!r}; {nearest(str(name), named)}")
         return named[name]()
     try:
-        return ModelConfig.from_dict(dict(table))
+        config = ModelConfig.from_dict(dict(table))
     except ModelError as err:
         raise ConfigError(f"[model]: {err}") from err
+    for stage in config.stages:
+        if stage.channels > stage.width:  # its bases begin as principal components of the features
+            raise ConfigError(f"[model]: a layer has at most as many channels as its stage is wide: {stage}")
+    return config
 
 
 def channels_last(model: Model) -> Model:

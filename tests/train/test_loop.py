@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from hvcodec import Bytes, inspect
 from hvcodec.codec import Codec
 from hvcodec.entropy import Tables
 from hvcodec.errors import ConfigError
+from hvcodec.model import tiny_config
 from hvcodec.model.weights import to_tensors
 from hvcodec.train import checkpoint, loop
 from hvcodec.train.config import TrainConfig
@@ -343,6 +345,10 @@ def test_what_cannot_be_trained_is_a_config_error(pictures: Path, tmp_path: Path
     config = configuration(pictures)
     with pytest.raises(ConfigError, match=r"unknown model.name \['tiny'\]"):
         model_config({"name": ["tiny"]})
+    wide = asdict(tiny_config())
+    wide["stages"][0]["channels"] = 60
+    with pytest.raises(ConfigError, match="at most as many channels as its stage is wide"):
+        model_config(wide)
     with pytest.raises(ConfigError, match=r"unknown model.name 'tinny'; did you mean 'tiny'"):
         train(configuration(pictures, model={"name": "tinny"}), tmp_path, device="cpu")
     with pytest.raises(ConfigError, match=r"\[model\]: not a model configuration"):
