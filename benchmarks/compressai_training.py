@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from hvcodec.errors import ConfigError, HVCodecError
 from hvcodec.model.config import lambda_of
 from hvcodec.train import checkpoint, plots
-from hvcodec.train.config import ObjectiveConfig, TrainConfig, find, load
+from hvcodec.train.config import LOG, ObjectiveConfig, TrainConfig, find, load
 from hvcodec.train.data import Crops
 from hvcodec.train.journal import Journal
 from hvcodec.train.loop import HOST_BATCH, Trainer, channels_last
@@ -97,7 +97,7 @@ class GuestTrainer(Trainer):
         self._averaged = tuple(self.average.parameters()), tuple(model.parameters())
         self.optimizer = Optimizer(self.step_module, config.optimizer)
         self.step, self.seconds = 0, 0.0
-        self.journal = Journal(folder / "log.jsonl", mute=False)
+        self.journal = Journal(folder / LOG, mute=False)
         if state is not None:
             self._load(state)
 
@@ -254,10 +254,7 @@ def main(
     if threads is not None:
         torch.set_num_threads(threads)
     try:
-        config = load(find(recipe))
-        config = replace(config, schedule=replace(config.schedule, minutes=minutes, steps=0))
-        if data is not None:
-            config = replace(config, data=replace(config.data, folder=str(data.resolve())))
+        config = load(find(recipe)).given(minutes=minutes, data=data)
         chosen = names or (NAME, *ARCHITECTURES)
         target = paths.results_dir() / FILE
         document = compare(

@@ -8,15 +8,17 @@ The model's own tables, fitted to symbols of training pictures, stand against no
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from hvcodec import catalog
-
 from .environment import environment
 from .pictures import Sample
+
+if TYPE_CHECKING:
+    from hvcodec import Codec
+    from hvcodec.entropy import Tables
 
 STUDY = "context"
 RHOS = (8, 16, 24, 32, 40, 48)
@@ -24,11 +26,15 @@ RHOS = (8, 16, 24, 32, 40, 48)
 
 def measure(samples: Sequence[Sample], tick: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """Information content of the symbols of all pictures, by rate, without and with context inside layers."""
-    rows = []
+    from hvcodec import Codec
+    from hvcodec.entropy import Tables
+
+    codec, rows = Codec(device="cpu"), []
+    kinds = codec.tables, Tables.gaussian(), Tables.logistic()
     for rho in RHOS:
-        total = np.zeros((2, 3))
+        total = np.zeros((2, len(kinds)))
         for sample in samples:
-            total += _bits(np.asarray(Image.open(sample.path).convert("RGB")), rho)
+            total += _bits(codec, kinds, np.asarray(Image.open(sample.path).convert("RGB")), rho)
             tick()
         first, second = total[:, 0]
         fitted, gaussian, logistic = total.sum(axis=0)
@@ -42,22 +48,23 @@ def measure(samples: Sequence[Sample], tick: Callable[[], None] = lambda: None) 
                 "fitted_saves_of_logistic_percent": float(100 * (1 - fitted / logistic)),
             }
         )
-    model_id = catalog.read_entry(catalog.find("default")).id.hex()
-    document = {"study": STUDY, "pictures": len(samples), "model_id": model_id, "environment": environment()}
+    document = {
+        "study": STUDY,
+        "pictures": len(samples),
+        "model_id": codec.model_id.hex(),
+        "environment": environment(),
+    }
     return {**document, "rows": rows}
 
 
-def _bits(pixels: np.ndarray[Any, Any], rho: int) -> np.ndarray[Any, Any]:
-    """Information content of the symbols of both passes under fitted, Gaussian and logistic tables, (2, 3)."""
-    from hvcodec import Codec, Picture, container
-    from hvcodec.entropy import Tables
+def _bits(codec: Codec, kinds: Sequence[Tables], pixels: np.ndarray[Any, Any], rho: int) -> np.ndarray[Any, Any]:
+    """Information content of the symbols of both passes under some tables, (2, tables)."""
+    from hvcodec import Picture, container
     from hvcodec.model.walk import walk_prior
 
-    codec = Codec(device="cpu")
     encoded = codec.encode(Picture(pixels), (rho,) * codec.n_groups)
     file = container.unpack(encoded.data)
     symbols = codec.decode_symbols(file)
-    kinds = codec.tables, Tables.gaussian(), Tables.logistic()
     totals = np.zeros((2, len(kinds)))
 
     def count(layer: int, indices: np.ndarray[Any, Any], positions: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -24,7 +24,7 @@ import torch
 from hvcodec import Codec, ConfigError, Picture
 from hvcodec.model.config import ModelConfig, Stage, default_config, tiny_config
 from hvcodec.train import checkpoint
-from hvcodec.train.config import TrainConfig, find, load, parse
+from hvcodec.train.config import LOG, TrainConfig, find, load, parse
 from hvcodec.train.loop import train
 
 from . import store
@@ -134,9 +134,7 @@ def run(
 
 def train_once(config: TrainConfig, place: Path, *, minutes: float, data: Path | None, device: str) -> None:
     """Train in a folder, unless that is done; what was stopped there goes on. ConfigError if another run lies there."""
-    wanted = replace(config, schedule=replace(config.schedule, minutes=float(minutes), steps=0))
-    if data is not None:
-        wanted = replace(wanted, data=replace(wanted.data, folder=str(data.resolve())))
+    wanted = config.given(minutes=minutes, data=data)
     found = place / "config.json"
     if found.is_file() and json.loads(found.read_text("utf-8")) != json.loads(json.dumps(wanted.to_dict())):
         raise ConfigError(f"{place} holds a run of another recipe, length or folder of pictures: name another --out")
@@ -157,7 +155,7 @@ def configuration(recipe: Recipe, cache: Path, more: Recipe) -> TrainConfig:
 
 def judge(place: Path) -> Row:
     """Losses and speed of a finished run, the size of its model, and how long that takes to decode."""
-    log = [json.loads(line) for line in (place / "log.jsonl").read_text("utf-8").splitlines()]
+    log = [json.loads(line) for line in (place / LOG).read_text("utf-8").splitlines()]
     last = max(row["step"] for row in log if row["kind"] == "validation")
     found = {r["level"]: r["loss"] for r in log if r["kind"] == "validation" and r["step"] == last}
     model = place / "model.safetensors"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hvcodec.train.config import TrainConfig
+from hvcodec.train.config import LOG, TrainConfig
 
 from . import store
 from .designs import Recipe, configuration, train_once
@@ -84,7 +84,7 @@ def recipe(name: str, cache: Path, minutes: float, start: str, more: Recipe) -> 
 
 def judge(name: str, place: Path) -> Row:
     """What was asked and what the last validation of a finished run measured."""
-    log = [json.loads(line) for line in (place / "log.jsonl").read_text("utf-8").splitlines()]
+    log = [json.loads(line) for line in (place / LOG).read_text("utf-8").splitlines()]
     last = max((row for row in log if row["kind"] == "validation"), key=lambda row: row["step"])
     objective, params = RUNS[name]
     if "mse" in params:

@@ -155,11 +155,11 @@ def _check_target(job: Job, taken: Mapping[Path, Job], force: bool) -> None:
     if job.target.is_file() and not force:
         raise UsageFailure(f"{job.target} exists: say --force to replace it, or name another with -o")
     if not os.path.exists(job.target):
-        _check_folder(job.target)
+        parents = job.target.absolute().parents
+        check_folder(next(folder for folder in parents if os.path.exists(folder)), "name another with -o")
 
 
-def _check_folder(target: Path) -> None:
+def check_folder(folder: Path, advice: str) -> None:
     """Refuse, before the long work, a folder where nothing can be written."""
-    folder = next(folder for folder in target.absolute().parents if os.path.exists(folder))
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise UsageFailure(f"{folder} is no folder that can be written to: name another with -o")
+        raise UsageFailure(f"{folder} is no folder that can be written to: {advice}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from hvcodec import catalog
 from hvcodec.profiles import EQUAL_PROFILE
 
 from .failures import UsageFailure
+from .jobs import check_folder
 from .options import Engine, Number, engine_options, usage
 from .report import Reporter, reporting
 
@@ -75,9 +75,7 @@ class Study:
     def check_target(self) -> None:
         """Refuse, before the long work, a file of profiles that is damaged, foreign, or that cannot be written."""
         catalog.fitting_profiles(self.target, self.n_groups)
-        folder = self.target.absolute().parent
-        if not (folder.is_dir() and os.access(folder, os.W_OK)):
-            raise UsageFailure(f"{folder} is no folder that can be written to: name a file in another with --out")
+        check_folder(self.target.absolute().parent, "name a file in another with --out")
 
     def usual_masking(self, metric: str) -> float:
         """None where the model was trained for the eye: it knows better."""

@@ -29,7 +29,7 @@ from hvcodec import image
 from hvcodec.errors import ConfigError, ImageError
 from hvcodec.files import PICTURE_SUFFIXES, lock
 
-from .journal import LOG
+from .config import LOG
 
 log = logging.getLogger(__name__)
 

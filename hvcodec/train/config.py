@@ -35,6 +35,9 @@ T = TypeVar("T")
 PACKAGED = Path(__file__).resolve().parent / "configs"
 """Configurations that come with hvcodec."""
 
+LOG = "log.jsonl"
+"""The log of every run, in its folder."""
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -159,6 +162,15 @@ class TrainConfig:
     def __post_init__(self) -> None:
         decay = self.optimizer.weight_decay
         _require("optimizer.weight_decay", decay, decay == 0 or self.run.settle == 0, "be 0 with run.settle")
+
+    def given(self, *, minutes: float | None = None, data: Path | None = None) -> TrainConfig:
+        """The same for another time and with other pictures, where these are given."""
+        schedule, pictures = self.schedule, self.data
+        if minutes is not None:
+            schedule = replace(schedule, minutes=float(minutes), steps=0)
+        if data is not None:
+            pictures = replace(pictures, folder=str(data.resolve()))
+        return replace(self, schedule=schedule, data=pictures)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; `parse` reads them back."""

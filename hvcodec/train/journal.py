@@ -16,8 +16,6 @@ from hvcodec.files import write_whole
 
 from .plots import read_log
 
-LOG = "log.jsonl"  # of every run, in its folder
-
 Show = Callable[[float, str], None]
 """Shows the part of the run that is over (0..1), and a few words."""
 

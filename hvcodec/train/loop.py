@@ -21,7 +21,6 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +40,12 @@ from hvcodec.model.weights import save_weights
 from hvcodec.profiles import single
 
 from . import checkpoint, plots, validation
-from .config import TrainConfig, nearest, parse
+from .config import LOG, TrainConfig, nearest, parse
 from .data import Cache, Crops, pack
 from .draws import generator
 from .forward import Bits, forward
 from .graft import graft
-from .journal import LOG, Journal, Show
+from .journal import Journal, Show
 from .ladder import start_ladder
 from .objective import Objective, across_ranks
 from .objectives import build
@@ -357,10 +356,7 @@ def train(
         if state is None:
             raise ConfigError("a configuration is needed to begin a run")
         config = parse(json.loads(state["config"]))
-    if minutes is not None:
-        config = replace(config, schedule=replace(config.schedule, minutes=float(minutes), steps=0))
-    if data is not None:
-        config = replace(config, data=replace(config.data, folder=str(data.resolve())))
+    config = config.given(minutes=minutes, data=data)
     folder.mkdir(parents=True, exist_ok=True)
     with joined(device) as chosen, checkpoint.alone(folder) if is_first() else nullcontext():
         trainer = Trainer(config, folder, chosen, state)
@@ -383,9 +379,7 @@ def mean(runs: Sequence[Path], folder: Path, *, data: Path | None = None) -> Pat
     for run, average in zip(runs, averages, strict=True):
         if {k: v.shape for k, v in average.items()} != {k: v.shape for k, v in averages[0].items()}:
             raise ConfigError(f"{run} is of another structure than {runs[0]}, so their weights have no mean")
-    config = parse(json.loads(states[0]["config"]))
-    if data is not None:
-        config = replace(config, data=replace(config.data, folder=str(data.resolve())))
+    config = parse(json.loads(states[0]["config"])).given(data=data)
     folder.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(config, folder, "cpu", states[0])
     together = {name: torch.stack([average[name] for average in averages]) for name in averages[0]}

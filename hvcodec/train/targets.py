@@ -34,7 +34,7 @@ class Targeted(Objective):
             raise ValueError("a target must be positive")
         if not 0 <= memory < 1:
             raise ValueError("memory must lie in 0..1, below 1")
-        self.memory = memory
+        self.memory, self.speed = memory, speed
         self.register_buffer("target", target.float(), persistent=False)  # the configuration's, also in a resumed run
         self.register_buffer("average", torch.zeros_like(self.target))  # of what is measured, from 0
         self.register_buffer("recent", torch.zeros_like(self.target))  # sum since the last validation
@@ -103,7 +103,7 @@ class DistortionTarget(Targeted):
         if not 0 <= beta2 < 1:
             raise ValueError("beta2 must lie in 0..1, below 1")
         self.rho = FixedRho(groups, rho_near_mse(mse) if rho is None else rho)
-        self.speed, self.beta2 = speed, beta2
+        self.beta2 = beta2
         self.register_buffer("multiplier", torch.tensor(self.START))
         self.register_buffer("second_moment", torch.zeros(()))
 
@@ -141,7 +141,6 @@ class Geco(Targeted):
         super().__init__(torch.tensor(mse), memory, speed)
         level = rho_near_mse(mse) if rho is None else rho
         self.rho = FixedRho(groups, level)
-        self.speed = speed
         # Where the weights of D and R are those of beta_vae at this level.
         self.register_buffer("multiplier", torch.tensor(lambda_of(level) * mse))
 
@@ -187,7 +186,7 @@ class RateTarget(Targeted):
         self.rho = FixedRho(groups, level)
         if damping < 0:
             raise ValueError("damping must not be negative")
-        self.speed, self.damping, self.lam = speed, damping, lambda_of(level)
+        self.damping, self.lam = damping, lambda_of(level)
         self.register_buffer("multiplier", torch.ones_like(target))
         self.register_buffer("pull", torch.ones_like(target))  # what the loss takes
 
