@@ -64,7 +64,7 @@ class HvcodecModel(CompressionModel):
         self.path = weights.find(model).resolve()
         # Its own copy: CompressAI's tools move and convert what they are given, and codecs share theirs.
         loaded = weights.load_weights(self.path)
-        self.network, self._cheaply = loaded.model, usual_caution(loaded.distortion) > 0
+        self.network, self._caution = loaded.model, usual_caution(loaded.distortion)
         codec = self.codec
         self.rho = codec.profile(profile).rho(quality) if rho is None else rate.check(rho, codec.n_groups)
 
@@ -87,7 +87,7 @@ class HvcodecModel(CompressionModel):
         height, width = x.shape[-2:]
         padded = F.pad(x, (0, -width % ALIGN, 0, -height % ALIGN), mode="replicate")
         rho = torch.tensor([self.rho] * len(x), device=x.device)
-        out = code(self.network, padded, rho, cheaply=self._cheaply)
+        out = code(self.network, padded, rho, caution=self._caution)
         shares = torch.exp2(-out.rates)[:, :, None, None, None].expand(-1, -1, 1, *padded.shape[-2:])
         names = [f"stride {stage.stride}" for stage in self.network.config.stages]
         return {

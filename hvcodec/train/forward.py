@@ -34,12 +34,12 @@ def forward(
     rho: Tensor,
     noise: torch.Generator | None = None,
     *,
-    cheaply: bool = False,
+    caution: float = 0.0,
     bits: Bits = logistic_bits,
 ) -> Pass:
     """Code pixels 0..1 (N, 3, H, W) at rate vectors (N, groups); the decoder sees rounded symbols.
 
-    `cheaply` rounds as the encoder will (model/rounding.py), otherwise to the nearest integer.
+    `caution` rounds by price, as the encoder does (model/rounding.py); without it the nearest integer is taken.
 
     The transform's rate is that of noisy latents (smooth where rounding is not), under scales that it cannot
     change; the prior learns from the very symbols it will code. So each world has its own loss, and no
@@ -59,7 +59,7 @@ def forward(
         fixed, nearest = x.detach(), torch.round(x.detach())
 
         def choose(t: Tensor) -> Tensor:
-            return round_cheaply(fixed, t.detach(), steps.worth) if cheaply else nearest
+            return round_cheaply(fixed, t.detach(), steps.worth, caution) if caution else nearest
 
         k, t = follower.follow(choose, *x.shape[-2:])
         weaken(x, t)

@@ -35,7 +35,6 @@ from hvcodec.files import write_whole
 from hvcodec.model import Model, ModelConfig, default_config, tiny_config
 from hvcodec.model.blocks import Block
 from hvcodec.model.likelihood import logistic_bits
-from hvcodec.model.rounding import usual_caution
 from hvcodec.model.weights import save_weights
 from hvcodec.profiles import single
 
@@ -81,8 +80,8 @@ class Step(nn.Module):
 
     def forward(self, pixels: Tensor, rho: Tensor) -> tuple[Tensor, ...]:
         """(loss to minimise, the objective's loss, distortion (N,), squared error (N,), rates (N, groups))."""
-        cheaply = self.settled and usual_caution(self.objective.shares) > 0  # as the encoder will
-        out = forward(self.model, pixels, rho, self.noise, cheaply=cheaply, bits=self.bits)
+        caution = self.objective.caution if self.settled else 0.0
+        out = forward(self.model, pixels, rho, self.noise, caution=caution, bits=self.bits)
         distortion = self.objective.distortion(pixels, out.reconstruction)
         objective = self.objective.loss(distortion, out.noisy_rates, rho)
         # The prior shares no parameter with the objective's loss, so the sum weighs nothing against anything.

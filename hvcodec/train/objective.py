@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from hvcodec.model.rounding import usual_caution
 from hvcodec.train.rho import Sampler
 
 
@@ -18,6 +19,11 @@ class Objective(nn.Module):
     rho: Sampler
     shares: Mapping[str, float] = MappingProxyType({})
     """What takes the place of the squared error, by how much (hvcodec.model.perceptual.error_map)."""
+
+    @property
+    def caution(self) -> float:
+        """How the encoder will round the symbols of a model that was trained so."""
+        return usual_caution(self.shares)
 
     def distortion(self, pixels: Tensor, reconstruction: Tensor) -> Tensor:
         """What is made small beside the rate, of each picture: (N,), from pixels 0..1 (N, 3, H, W)."""

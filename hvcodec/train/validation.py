@@ -1,4 +1,4 @@
-"""Validation: averaged weights on crops of pictures never trained on, with true rounding."""
+"""Validation: averaged weights on crops of pictures never trained on, rounded as the encoder will round them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def measure(model: Model, objective: Objective, batches: Iterable[Tensor], level
         pixels = crops.to(device)
         rho = torch.full((len(pixels), len(model.config.stages)), level, device=device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            out = forward(model, pixels, rho)
+            out = forward(model, pixels, rho, caution=objective.caution)
             own.append(objective.loss(objective.distortion(pixels, out.reconstruction), out.rates, rho))
         shown = (out.reconstruction.clamp(0, 1) * 255).round() / 255
         distortion.append(squared_error(pixels, shown))

@@ -18,6 +18,7 @@ from torch import Tensor
 from hvcodec import ModelError, image
 from hvcodec.catalog import DEFAULT_VARIABLE
 from hvcodec.codec import Codec
+from hvcodec.model.rounding import CAUTION
 from hvcodec.model.weights import load_weights, save_weights
 from hvcodec.train.config import PACKAGED, TrainConfig, parse
 from hvcodec.train.forward import forward
@@ -54,7 +55,7 @@ def test_compressai_knows_the_model() -> None:
 def test_the_likelihoods_are_those_of_the_estimated_rate(model: HvcodecModel) -> None:
     x = pixels((128, 64), (128, 64))
     out = model(x)
-    told = forward(model.network, x, torch.tensor([RHO, RHO]), cheaply=True)
+    told = forward(model.network, x, torch.tensor([RHO, RHO]), caution=CAUTION)
     assert torch.equal(out["x_hat"], told.reconstruction)
     assert list(out["likelihoods"]) == [f"stride {stride}" for stride in (64, 32, 16, 8, 4)]
     for group, likelihoods in enumerate(out["likelihoods"].values()):
@@ -66,7 +67,7 @@ def test_a_model_for_the_eye_is_estimated_with_its_own_rounding(tmp_path: Path) 
     golden = load_weights(TINY)
     save_weights(tmp_path / "eye.safetensors", golden.model, golden.tables, {"ms_ssim": 0.5})
     eye, x = HvcodecModel(tmp_path / "eye.safetensors", rho=RHO).eval(), pixels((64, 64))
-    told = forward(eye.network, x, torch.tensor([RHO]), cheaply=False)
+    told = forward(eye.network, x, torch.tensor([RHO]), caution=0.0)
     torch.testing.assert_close(eye(x)["x_hat"], told.reconstruction)
 
 

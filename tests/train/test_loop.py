@@ -17,14 +17,15 @@ from short_runs import Row, Ticks, configuration, rows, shorten, write_pictures
 from synthetic import picture
 from torch import Tensor
 
-from hvcodec import Bytes, inspect
+from hvcodec import Bytes, Picture, inspect
 from hvcodec.codec import Codec
 from hvcodec.entropy import Tables
 from hvcodec.errors import ConfigError
 from hvcodec.model import tiny_config
 from hvcodec.model.weights import to_tensors
-from hvcodec.train import checkpoint, loop
+from hvcodec.train import checkpoint, loop, validation
 from hvcodec.train.config import TrainConfig
+from hvcodec.train.forward import forward
 from hvcodec.train.loop import Trainer, mean, model_config, train
 from hvcodec.train.objectives import OBJECTIVES
 from hvcodec.train.tables import fit_tables
@@ -114,6 +115,22 @@ def test_a_model_for_one_level_codes_at_that_level(pictures: Path, tmp_path: Pat
     # A model for the eye rounds to the nearest integer, which costs more.
     for_the_eye = fit_tables(trainer.average, crops, [20], 0, {"ms_ssim": 0.5})
     assert for_the_eye.bits["logistic"] > 1.01 * at_20.bits["logistic"]
+
+
+@pytest.mark.parametrize("shares", [{}, {"ms_ssim": 0.5}], ids=["squared error", "eye"])
+def test_validation_measures_what_the_encoder_gives(shares: dict[str, float], pictures: Path, tmp_path: Path) -> None:
+    """Rounding by price spends fewer bits on a larger error; a model for the eye takes the nearest integer."""
+    config = configuration(pictures, objective={"name": "per_layer_beta", "params": shares})
+    codec = Codec(train(config, tmp_path / "run", device="cpu"), device="cpu")
+    trainer = Trainer(config, tmp_path / "again", "cpu", checkpoint.load(tmp_path / "run"))
+    crops, objective = trainer.validation.at(0), trainer.step_module.objective
+    measured = validation.measure(trainer.average, objective, [crops], 20, bf16=False)
+    photos = [Picture((crop * 255).round().byte().permute(1, 2, 0).numpy()) for crop in crops]
+    coded = codec.encode_batch(photos, [(20,) * 5] * len(photos))
+    errors = [10 ** (-encoded.psnr_db / 10) for encoded in coded]
+    assert measured.distortion.mean() == pytest.approx(np.mean(errors), rel=2e-3)
+    nearest = forward(trainer.average, crops, torch.full((len(crops), 5), 20)).rates.mean()
+    assert (measured.rates.mean() == nearest) if shares else (measured.rates.mean() < 0.9 * nearest)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
