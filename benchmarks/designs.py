@@ -3,9 +3,9 @@
     python -m hvcodec_benchmarks designs --data DIR --minutes 20
 
 Every design is a recipe that differs from the packaged one in a few keys. It is trained for the same wall-clock
-time by the trainer itself, and judged by R + lambda D at three rates on pictures never trained on, with true
-rounding and averaged weights, and by the milliseconds that its model takes to decode. A run that was stopped goes
-on where it was. Leave the machine alone meanwhile.
+time by the trainer itself, and judged by R + lambda D at three rates on pictures never trained on, with averaged
+weights and the encoder's rounding, and by the milliseconds that its model takes to decode. A run that was stopped
+goes on where it was. Leave the machine alone meanwhile.
 """
 
 from __future__ import annotations

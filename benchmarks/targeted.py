@@ -3,7 +3,7 @@
     python -m hvcodec_benchmarks targeted --data DIR --minutes 8
 
 Every run goes on from the default model with another objective, and is judged at its end by averaged weights and
-true rounding on pictures never trained on. The targets lie away from what the default model gives at the level
+the encoder's rounding on pictures never trained on. The targets lie away from what the default model gives at the level
 that the network is told, so that a multiplier has to move. A run that was stopped goes on where it was.
 """
 
