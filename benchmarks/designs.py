@@ -34,6 +34,7 @@ from .fingerprint import fixed_picture
 FILE = "designs.json"
 LEVELS = (8, 24, 40)
 DECODES = 5
+ROUNDING = "encoder"  # of the symbols in validation; in a table that says nothing, to the nearest integer
 Row = dict[str, Any]
 Recipe = Mapping[str, Mapping[str, Any]]
 
@@ -110,10 +111,12 @@ def run(
 ) -> Row:
     """Train each design (finished ones are not trained again) and write the table; `more` changes all of them.
 
-    Rows of designs that are not named stay as they are, if they were trained for as long.
+    Rows of designs that are not named stay as they are, if they were trained for as long and rounded alike.
     """
     before = store.read(target) if target.is_file() else {}
-    known = {row["design"]: row for row in before.get("rows", ())} if before.get("minutes") == minutes else {}
+    terms = {"minutes": minutes, "rounding": ROUNDING}
+    alike = all(before.get(key) == value for key, value in terms.items())
+    known = {row["design"]: row for row in before.get("rows", ())} if alike else {}
     for name in names:
         title, recipe = DESIGNS[name]
         place = folder / name
@@ -122,7 +125,7 @@ def run(
         known[name] = {"design": name, "title": title, **judge(place)}
         tick()
         document = {
-            "minutes": minutes,
+            **terms,
             "device": device,
             "threads": torch.get_num_threads(),
             "environment": environment(),

@@ -58,3 +58,5 @@ def test_runs_are_judged_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(compare(0.03, ["adamw"])["rows"]) == 2  # those that are not named stay
     table = tables.designs(tmp_path / "kodak")
     assert table is not None and "| AdamW, batch 4 |" in table
+    monkeypatch.setattr(designs, "ROUNDING", "another")
+    assert len(compare(0.03, ["adamw"])["rows"]) == 1  # losses of another rounding are another measure
