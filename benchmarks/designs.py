@@ -115,8 +115,7 @@ def run(
     """
     before = store.read(target) if target.is_file() else {}
     terms = {"minutes": minutes, "rounding": ROUNDING}
-    alike = all(before.get(key) == value for key, value in terms.items())
-    known = {row["design"]: row for row in before.get("rows", ())} if alike else {}
+    known = {row["design"]: row for row in before.get("rows", ())} if terms.items() <= before.items() else {}
     for name in names:
         title, recipe = DESIGNS[name]
         place = folder / name

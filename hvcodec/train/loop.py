@@ -290,7 +290,7 @@ class Trainer:
         if self.rank == 0:
             model, levels = copy.deepcopy(self.average).cpu(), objective.rho.levels
             crops = self._sample(TABLE_STEP, TABLE_CROPS)
-            fitted = fit_tables(model, crops, levels, self.config.run.seed, objective.shares)
+            fitted = fit_tables(model, crops, levels, self.config.run.seed, objective.caution)
             model_id = save_weights(path, model, fitted.tables, objective.shares)
             if len(levels) == 1:  # at another one this network does not know what it is told
                 store_profile(profiles_file(path), single(levels[0], len(model.config.stages)))

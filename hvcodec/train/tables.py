@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from hvcodec.entropy import Tables, histogram
 from hvcodec.model import Model
-from hvcodec.model.rounding import usual_caution
 from hvcodec.model.strips import Choice, analyze
 from hvcodec.model.walk import walk_prior
 from hvcodec.model.weights import from_tensors, to_tensors
@@ -40,15 +39,13 @@ class Fitted:
 
 
 @torch.inference_mode()
-def fit_tables(
-    model: Model, pixels: Tensor, levels: Sequence[int], seed: int, distortion: Mapping[str, float]
-) -> Fitted:
+def fit_tables(model: Model, pixels: Tensor, levels: Sequence[int], seed: int, caution: float) -> Fitted:
     """Fit tables on three quarters of the crops (N, 3, H, W), 0..1, at these levels in turn; measure on the rest.
 
-    How symbols are chosen depends on the distortion that the model was trained for (shares as in perceptual.error_map).
+    `caution` is that of the encoder that will use them (Objective.caution).
     """
     deployed, _ = from_tensors(model.config, to_tensors(copy.deepcopy(model), Tables.logistic()))
-    choice = Choice(usual_caution(distortion))
+    choice = Choice(caution)
     counts: list[Array] = []
     order = generator(seed, "levels of the tables", 0).permutation(len(levels))
     for i, picture in enumerate(pixels):

@@ -22,6 +22,7 @@ from hvcodec.codec import Codec
 from hvcodec.entropy import Tables
 from hvcodec.errors import ConfigError
 from hvcodec.model import tiny_config
+from hvcodec.model.rounding import CAUTION
 from hvcodec.model.weights import to_tensors
 from hvcodec.train import checkpoint, loop, validation
 from hvcodec.train.config import TrainConfig
@@ -108,12 +109,12 @@ def test_a_model_for_one_level_codes_at_that_level(pictures: Path, tmp_path: Pat
     # The tables are fitted to symbols of this level alone.
     trainer = Trainer(config, tmp_path / "again", "cpu", checkpoint.load(tmp_path))
     crops = trainer._sample(loop.TABLE_STEP, loop.TABLE_CROPS)
-    at_20, at_all = (fit_tables(trainer.average, crops, levels, 0, {}) for levels in ([20], range(64)))
+    at_20, at_all = (fit_tables(trainer.average, crops, levels, 0, CAUTION) for levels in ([20], range(64)))
     (row,) = rows(tmp_path, "tables")
     assert row["bits_logistic"] == pytest.approx(at_20.bits["logistic"])
     assert row["bits_logistic"] != pytest.approx(at_all.bits["logistic"], rel=0.1)
     # A model for the eye rounds to the nearest integer, which costs more.
-    for_the_eye = fit_tables(trainer.average, crops, [20], 0, {"ms_ssim": 0.5})
+    for_the_eye = fit_tables(trainer.average, crops, [20], 0, 0.0)
     assert for_the_eye.bits["logistic"] > 1.01 * at_20.bits["logistic"]
 
 
