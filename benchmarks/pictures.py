@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
-from hvcodec import ImageError
+from hvcodec import ImageError, image
+from hvcodec.files import PICTURE_SUFFIXES
 
 from .fingerprint import digest
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".avif"}
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,12 @@ class Sample:
     def load(self) -> Image.Image:
         """The picture as 8-bit RGB: what every codec is given and compared with; ImageError if it cannot be read."""
         try:
-            with Image.open(self.path) as opened:
-                return opened.convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # of the file system; Pillow's own have no number
-            advice = "leave it out, or save it as PNG"
-            raise ImageError(f"{self.path}: Pillow cannot read this picture: {advice}") from error
+            pixels = image.read(self.path).pixels
+        except ImageError as error:
+            raise ImageError(f"{self.path}: {error}") from error
+        if pixels.dtype == np.uint16:
+            pixels = ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+        return Image.fromarray(pixels).convert("RGB")
 
     @cached_property
     def digest(self) -> str:
@@ -50,7 +49,7 @@ def find(places: Iterable[Path]) -> list[Sample]:
     files: list[Path] = []
     for place in places:
         if place.is_dir():
-            files += sorted(file for file in place.iterdir() if file.suffix.lower() in SUFFIXES)
+            files += sorted(file for file in place.iterdir() if _is_picture(file))
         elif place.is_file():
             files.append(place)
         else:
@@ -65,6 +64,10 @@ def find(places: Iterable[Path]) -> list[Sample]:
         return file.name if names[file.name] == 1 else file.as_posix()
 
     return [Sample(name(file), file) for file in files]
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".") and file.is_file()
 
 
 def set_name(places: Sequence[Path]) -> str:

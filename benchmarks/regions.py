@@ -1,7 +1,8 @@
 """A region of interest: what its pixels gain at equal bytes, with real files.
 
 On every picture an ellipse in the middle, a seventh of the area, is marked. The picture is compressed to the same size
-with and without the mask, at the same effort, and both are compared inside the ellipse.
+with and without the mask, with each profile, and both are compared inside the ellipse: the error of its pixels, and
+SSIMULACRA2 of the largest rectangle in it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from hvcodec import Bpp, Codec, Encoded, Picture
+from hvcodec import Bpp, Codec, Encoded, Picture, metrics
+from hvcodec.catalog import find_for
 
 from . import store
 from .cache import RowCache, key_of
@@ -26,7 +28,8 @@ from .rows import metrics_digest
 from .target_study import search_digest
 
 STUDY = "regions"
-EFFORTS = (1,)
+PROFILES = ("psnr", "perceptual")
+EFFORT = 1
 RATES_BPP = (0.3, 0.8)
 HALF_AXES = (0.22, 0.22)  # of the ellipse, in parts of width and height
 Row = dict[str, Any]
@@ -35,22 +38,21 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 def count(samples: Sequence[Sample]) -> int:
     """How many rows a run makes."""
-    return len(samples) * len(EFFORTS) * len(RATES_BPP)
+    return len(samples) * len(PROFILES) * len(RATES_BPP)
 
 
 def run(samples: Sequence[Sample], folder: Path, cache: RowCache, tick: Callable[[], None] = lambda: None) -> Row:
     """Measure every picture (cached rows are not measured again) and write the study."""
-    codec = Codec(device="cpu")
     small = Picture(np.asarray(fixed_picture(64)))
-    masked = codec.compress(small, roi=ellipse(64, 64)).data
-    judge = digest(masked), metrics_digest(), search_digest()
-    versions = {effort: (version(codec, effort), *judge) for effort in EFFORTS}
     rows: list[Row] = []
-    for sample in samples:
-        for effort in EFFORTS:
+    for profile in PROFILES:
+        codec = Codec(find_for(profile), device="cpu")
+        masked = codec.compress(small, profile=profile, roi=ellipse(64, 64)).data
+        judge = version(codec, EFFORT), digest(masked), metrics_digest(), search_digest()
+        for sample in samples:
             for bpp in RATES_BPP:
-                key = key_of(sample.digest, STUDY, versions[effort], bpp, HALF_AXES)
-                row = cache.row(key, measure, codec, sample, effort, bpp)
+                key = key_of(sample.digest, STUDY, profile, judge, bpp, HALF_AXES)
+                row = cache.row(key, measure, codec, sample, profile, bpp)
                 rows.append({"picture": sample.name, **row})
                 tick()
     document = {"study": STUDY, "environment": environment(), "summary": summary(rows), "rows": rows}
@@ -58,19 +60,34 @@ def run(samples: Sequence[Sample], folder: Path, cache: RowCache, tick: Callable
     return document
 
 
-def measure(codec: Codec, sample: Sample, effort: int, bpp: float) -> Row:
-    """PSNR inside and outside the ellipse, with and without the mask."""
+def measure(codec: Codec, sample: Sample, profile: str, bpp: float) -> Row:
+    """Quality inside and outside the ellipse, with and without the mask."""
     picture = Picture(np.asarray(sample.load()))
     mask = ellipse(picture.height, picture.width)
-    plain = codec.compress(picture, target=Bpp(bpp), effort=effort)
+    plain = codec.compress(picture, profile=profile, target=Bpp(bpp), effort=EFFORT)
     # The same bytes, and not only the same limit.
-    masked = codec.compress(picture, target=Bpp(plain.bpp / 0.985), effort=effort, roi=mask)
-    row: Row = {"effort": effort, "bpp": bpp}
+    masked = codec.compress(picture, profile=profile, target=Bpp(plain.bpp / 0.985), effort=EFFORT, roi=mask)
+    row: Row = {"profile": profile, "effort": EFFORT, "bpp": bpp}
     for name, encoded in (("plain", plain), ("masked", masked)):
         inside, outside = (psnr(picture, encoded, where) for where in (mask > 0, mask == 0))
-        row[name] = {"n_bytes": encoded.n_bytes, "inside_db": round(inside, 3), "outside_db": round(outside, 3)}
-    row["gain_db"] = round(row["masked"]["inside_db"] - row["plain"]["inside_db"], 3)
+        score = metrics.ssimulacra2(*(middle(shown.pixels) for shown in (picture, encoded.decoded())))
+        row[name] = {
+            "n_bytes": encoded.n_bytes,
+            "inside_db": round(inside, 3),
+            "outside_db": round(outside, 3),
+            "inside_ssimulacra2": round(score, 3),
+        }
+    for unit in ("db", "ssimulacra2"):
+        row[f"gain_{unit}"] = round(row["masked"][f"inside_{unit}"] - row["plain"][f"inside_{unit}"], 3)
     return row
+
+
+def middle(pixels: Array) -> Array:
+    """The largest rectangle inside the ellipse."""
+    height, width = pixels.shape[:2]
+    sides = [(side / 2, int(half * side / math.sqrt(2))) for side, half in zip((height, width), HALF_AXES, strict=True)]
+    (y, half_height), (x, half_width) = sides
+    return pixels[int(y) - half_height : int(y) + half_height, int(x) - half_width : int(x) + half_width]
 
 
 def ellipse(height: int, width: int) -> Array:
@@ -87,19 +104,21 @@ def psnr(picture: Picture, encoded: Encoded, where: Array) -> float:
 
 
 def summary(rows: Sequence[Row]) -> list[Row]:
-    """Means over the pictures, for each effort and rate."""
+    """Means over the pictures, for each profile and rate."""
     result = []
-    for effort in EFFORTS:
+    for profile in PROFILES:
         for bpp in RATES_BPP:
-            own = [row for row in rows if (row["effort"], row["bpp"]) == (effort, bpp)]
+            own = [row for row in rows if (row["profile"], row["bpp"]) == (profile, bpp)]
             gains = [row["gain_db"] for row in own]
             sizes = [row["masked"]["n_bytes"] / row["plain"]["n_bytes"] for row in own]
             result.append(
                 {
-                    "effort": effort,
+                    "profile": profile,
+                    "effort": EFFORT,
                     "bpp": bpp,
                     "mean_gain_db": round(fmean(gains), 2),
                     "least_gain_db": round(min(gains), 2),
+                    "mean_gain_ssimulacra2": round(fmean(row["gain_ssimulacra2"] for row in own), 1),
                     "mean_bytes_percent": round(100 * (fmean(sizes) - 1), 2),
                 }
             )

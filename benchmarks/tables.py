@@ -283,15 +283,17 @@ def regions(results: Path) -> str | None:
         return None
     rows = [
         [
-            str(row["effort"]),
+            f"`{row['profile']}`",
             f"{row['bpp']:g}",
             f"{row['mean_gain_db']:+.2f} dB",
             f"{row['least_gain_db']:+.2f} dB",
+            f"{row['mean_gain_ssimulacra2']:+.1f}",
             f"{row['mean_bytes_percent']:+.1f} %",
         ]
         for row in study["summary"]
     ]
-    return markdown(["effort", "bpp", "gain inside, mean", "least", "bytes against without mask"], rows)
+    columns = ["profile", "bpp", "gain inside, mean", "least", "SSIMULACRA2 inside, mean", "bytes against without mask"]
+    return markdown(columns, rows)
 
 
 def targeted(results: Path) -> str | None:

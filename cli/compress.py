@@ -16,12 +16,13 @@ import click
 from hvcodec import HVCodecError, ImageError
 from hvcodec.files import PICTURE_SUFFIXES
 
+from .failures import UsageFailure
 from .jobs import HVC_SUFFIX, Job, plan, run
 from .options import Engine, Spend, engine_options, rate_options, usage
 from .report import Reporter, reporting
 
 if TYPE_CHECKING:
-    from hvcodec import Codec, Encoded
+    from hvcodec import Codec, Encoded, Picture
     from hvcodec.rate import Target
 
 
@@ -75,7 +76,8 @@ def compress(
         picture = image.read(job.read() if job.source is None else job.source)
         start = time.perf_counter()
         with _refining(report, is_shown=effort > 1 and len(jobs) == 1) as go_on:
-            encoded = usage(lambda: codec.compress(picture, **settings, roi=mask, go_on=go_on))
+            roi_of_it = None if mask is None else _turned(mask, picture)
+            encoded = usage(lambda: codec.compress(picture, **settings, roi=roi_of_it, go_on=go_on))
         time_s = time.perf_counter() - start
         if verify:
             _verify(codec, encoded)
@@ -89,20 +91,32 @@ def compress(
 
 
 def _read_mask(path: Path) -> Any:
-    """The grey values of a mask; colours are averaged."""
+    """The grey values of a mask as it is displayed; colours are averaged."""
     from hvcodec import image
 
     try:
-        pixels = image.read(path).pixels
+        pixels = image.as_displayed(image.read(path))
     except ImageError as err:
         raise ImageError(f"{path}: {err}") from err
     return pixels if pixels.ndim == 2 else pixels.mean(axis=2).astype(pixels.dtype)
 
 
+def _turned(mask: Any, picture: Picture) -> Any:
+    """The mask as the pixels of a picture are stored, whose viewers may turn it."""
+    from hvcodec import image
+
+    stored = image.as_stored(mask, picture)
+    if stored.shape != picture.pixels.shape[:2]:
+        (height, width), (rows, columns) = mask.shape, image.as_displayed(picture).shape[:2]
+        raise UsageFailure(f"the mask is {width} x {height}, but the picture {columns} x {rows}: make one of its size")
+    return stored
+
+
 @contextmanager
 def _refining(report: Reporter, *, is_shown: bool) -> Iterator[Callable[[float], bool]]:
     """Show how far a long encode is, and let the first Ctrl-C end it with the best so far."""
-    if not is_shown or threading.current_thread() is not threading.main_thread():
+    is_main = threading.current_thread() is threading.main_thread()
+    if not (is_shown and is_main) or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for a job of a script
         yield lambda done: True
         return
     interrupted = False

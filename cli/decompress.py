@@ -70,7 +70,7 @@ def decompress(
         picture = codec.decode(data, max_layers=max_layers, partial=partial, max_pixels=max_pixels)
         time_s = time.perf_counter() - start
         job.write(image.encode(picture, formats[job]), force=force)
-        return _tell(report, job, data, max_layers, time_s)
+        return _tell(report, job, data, max_layers, image.left_out(picture, formats[job]), time_s)
 
     run(jobs, work, report, force=force)
 
@@ -91,15 +91,17 @@ def _check_formats(formats: set[str]) -> None:
         image.encode(Picture(np.zeros((1, 1), np.uint8)), name)
 
 
-def _tell(report: Reporter, job: Job, data: bytes, max_layers: int | None, time_s: float) -> dict[str, Any]:
+def _tell(
+    report: Reporter, job: Job, data: bytes, max_layers: int | None, left_out: list[str], time_s: float
+) -> dict[str, Any]:
     """Say what became of a file; the fields are for --json."""
     info = inspect(data)
     n_layers = len(info.layers)
     decoded = min(info.layers_present, n_layers if max_layers is None else max_layers)
     bpp = 8 * len(data) / (info.width * info.height)  # of the bytes that are here
     less = "" if decoded == n_layers else f", {decoded} of {n_layers} layers"
-    if info.extras_missing:
-        less += f", without {', '.join(info.extras_missing)}"
+    if lost := [*info.extras_missing, *left_out]:
+        less += f", without {', '.join(lost)}"
     report.say(
         f"{job.source_name} -> {job.target_name}: {info.width} x {info.height}, {bpp:.3f} bpp, {time_s:.2f} s{less}"
     )
@@ -114,5 +116,6 @@ def _tell(report: Reporter, job: Job, data: bytes, max_layers: int | None, time_
         "layers": decoded,
         "n_layers": n_layers,
         "extras_missing": list(info.extras_missing),
+        "left_out": left_out,
         "time_s": time_s,
     }

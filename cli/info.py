@@ -36,7 +36,7 @@ def _plot(found: Info, title: str, path: Path, force: bool) -> None:
         raise UsageFailure(f"{path} exists: say --force to replace it, or name another with --plot")
     from .plot import draw
 
-    files.write_whole(path, draw(found, title, path.suffix or ".png"), replace=force)
+    files.write_whole(path, draw(found, click.format_filename(title), path.suffix or ".png"), replace=force)
 
 
 def _lines(found: Info) -> list[str]:
@@ -53,6 +53,7 @@ def _lines(found: Info) -> list[str]:
         lines.append(
             f"cut     {found.n_bytes_present:,} bytes are here: "
             f"{found.layers_present} of {len(found.layers)} layers are whole"
+            + (f", without {', '.join(found.extras_missing)}" if found.extras_missing else "")
         )
     lines += ["", f"{'part':<10}{'stride':>8}{'bytes':>12}{'bpp':>10}{'share':>9}"]
     pixels = found.width * found.height

@@ -81,7 +81,7 @@ def _expand(inputs: Sequence[str], accept: frozenset[str]) -> Iterator[tuple[Pat
         if name == STREAM:
             yield None, None
         elif path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if _is_wanted(p, path, accept))
+            inside = sorted(_inside(path, accept))
             kinds = ".hvc files" if accept == {HVC_SUFFIX} else "pictures"
             if not inside:
                 raise UsageFailure(f"the folder {path} holds no {kinds}")
@@ -90,9 +90,15 @@ def _expand(inputs: Sequence[str], accept: frozenset[str]) -> Iterator[tuple[Pat
             yield path, None
 
 
-def _is_wanted(path: Path, root: Path, accept: frozenset[str]) -> bool:
-    is_hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    return path.suffix.lower() in accept and not is_hidden and path.is_file()
+def _inside(root: Path, accept: frozenset[str]) -> Iterator[Path]:
+    """Files of a folder and of those below, and folders that cannot be read; nothing hidden, no links to folders."""
+    unreadable: list[Path] = []
+    for folder, below, names in os.walk(root, onerror=lambda err: unreadable.append(Path(err.filename))):
+        below[:] = [name for name in below if not name.startswith(".")]
+        paths = [Path(folder, name) for name in names if not name.startswith(".")]
+        # A link that leads nowhere is told when it is read.
+        yield from (p for p in paths if p.suffix.lower() in accept and (p.is_file() or not p.exists()))
+    yield from unreadable
 
 
 def _target(
@@ -123,34 +129,36 @@ def _check_stream(jobs: Sequence[Job], as_json: bool) -> None:
 def run(jobs: Sequence[Job], work: Callable[[Job], Mapping[str, object]], report: Reporter, *, force: bool) -> None:
     """Do every job and report what came out; raises Reported at the end if some failed."""
     first: Exception | None = None
-    taken: dict[Path, Job] = {}
+    taken: dict[str, Job] = {}
     with report.bar(click.get_current_context().info_name or "", len(jobs)) as tick:
         for job in jobs:
             try:
+                if job.source is not None and job.source.is_dir():
+                    os.listdir(job.source)  # raises why nothing in it was found
                 _check_target(job, taken, force)
-                fields = work(job)
+                result = {"input": job.source_name, "output": job.target_name, **work(job)}
                 if job.target is not None:
-                    taken[job.target.resolve()] = job  # only now: an input that fails leaves its name to others
-                report.result({"input": job.source_name, "output": job.target_name, **fields})
+                    taken[os.path.realpath(job.target)] = job  # only now: an input that fails leaves its name to others
             except BrokenPipeError:
                 raise
             except Exception as err:
                 first = first or err
                 told = sentence(err)
                 report.failure(told if told.startswith(job.source_name) else f"{job.source_name}: {told}")
-                report.result({"input": job.source_name, "error": type(err).__name__, "message": told})
+                result = {"input": job.source_name, "error": type(err).__name__, "message": told}
+            report.result(result)
             tick()
     if first is not None:
         raise Reported(first) from first
 
 
-def _check_target(job: Job, taken: Mapping[Path, Job], force: bool) -> None:
+def _check_target(job: Job, taken: Mapping[str, Job], force: bool) -> None:
     if job.target is None:
         return
-    target = job.target.resolve()
+    target = os.path.realpath(job.target)  # unlike pathlib it takes links that lead in a circle
     if target in taken:
         raise UsageFailure(f"{job.target} is already the output of {taken[target].source_name}")
-    if job.source is not None and job.source.resolve() == target:
+    if job.source is not None and os.path.realpath(job.source) == target:
         raise UsageFailure("the output would replace the input: name another with -o")
     if job.target.is_file() and not force:
         raise UsageFailure(f"{job.target} exists: say --force to replace it, or name another with -o")

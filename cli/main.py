@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -30,6 +31,7 @@ EXIT_CODES: Mapping[type[Exception], int] = {
 }
 UNEXPECTED, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 _WRONG_PATHS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
+_WRONG_NAMES = {errno.ELOOP, errno.ENAMETOOLONG}  # which Python has no classes for
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def exit_code(err: Exception) -> int:
         return exit_code(err.first)
     if isinstance(err, click.ClickException):
         return err.exit_code
-    if isinstance(err, _WRONG_PATHS):
+    if isinstance(err, _WRONG_PATHS) or (isinstance(err, OSError) and err.errno in _WRONG_NAMES):
         return USAGE
     return next((code for kind, code in EXIT_CODES.items() if isinstance(err, kind)), UNEXPECTED)
 

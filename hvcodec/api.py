@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, overload
 import numpy as np
 
 from . import catalog, container, image, rate
-from .codec import DEFAULT_EFFORT, Codec, Device, Dtype
+from .codec import DEFAULT_EFFORT, Codec, Device, Dtype, check_size
 from .errors import ModelError
 from .picture import Picture, Samples
 
@@ -136,7 +136,8 @@ def codec_for(
         try:
             model = catalog.find_by_id(header.model_id)
         except ModelError:
-            container.unpack(data, partial=partial, max_pixels=max_pixels)  # what is wrong with the file comes first
+            file = container.unpack(data, partial=partial, max_pixels=max_pixels)  # what is wrong with it comes first
+            check_size(file.header, max_pixels)
             raise
     return Codec(model, device, dtype)
 

@@ -51,7 +51,7 @@ def installed() -> list[Entry]:
 
 
 def passed_over() -> dict[Path, str]:
-    """Files that lie where models are looked for and are none, each with the reason."""
+    """What lies where models are looked for and is none, and folders that are not there, each with the reason."""
     return {path: str(found) for path, found in _survey() if isinstance(found, ModelError)}
 
 
@@ -197,10 +197,17 @@ def _survey() -> Iterator[tuple[Path, Entry | ModelError]]:
             yield path, read_entry(path)
         except ModelError as err:  # beside models lie checkpoints, halves of downloads, ...: not our affair
             yield path, err
+    for folder in _search_path():
+        if not folder.is_dir():
+            yield folder, ModelError(f"{SEARCH_PATH_VARIABLE} lists {folder}, which is no folder")
+
+
+def _search_path() -> list[Path]:
+    return list(map(Path, filter(None, os.environ.get(SEARCH_PATH_VARIABLE, "").split(os.pathsep))))
 
 
 def _candidates() -> Iterator[Path]:
-    folders = [PACKAGED, *map(Path, filter(None, os.environ.get(SEARCH_PATH_VARIABLE, "").split(os.pathsep)))]
+    folders = [PACKAGED, *_search_path()]
     for folder in folders:
         yield from sorted(folder.glob(f"*{SUFFIX}"))
     chosen = Path(os.environ.get(DEFAULT_VARIABLE, ""))

@@ -30,7 +30,7 @@ from .model import refine, strips, weights
 from .model.config import ALIGN
 from .model.importance import combined, of_mask, of_masking
 from .model.refine import GoOn
-from .model.rounding import usual_caution
+from .model.rounding import MASKED_CAUTION, usual_caution
 from .model.walk import walk_prior
 from .picture import Picture
 from .profiles import MOST_MASKING
@@ -132,7 +132,8 @@ class Codec:
         self._path = weights.find(model).resolve()
         loaded = _load(self._path, self._path.stat().st_mtime_ns, self.device.type)
         self.model, self.tables, self.model_id = loaded.model, loaded.tables, loaded.id
-        self.name, self.profiles, self.distortion = loaded.name, loaded.profiles, loaded.distortion
+        self.name, self.distortion = loaded.name, loaded.distortion
+        self.profiles = catalog.load_profiles(self._path, self.n_groups)  # anew: they may change while weights do not
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self._path, self.device.type, self.dtype)  # its weights lie in their file
@@ -174,6 +175,8 @@ class Codec:
             return encode(chosen.rho(quality), chosen.masking)
         if not isinstance(target, rate.Target):
             raise TypeError(f"a target is Bytes, Bpp, Psnr, MsSsim or Ssimulacra2, not {type(target).__name__}")
+        given = sum(map(len, _pack_extras(picture).values()))
+        target = target.beside(given, picture.width * picture.height)
         guide = chosen.guide(target)
         first_guess = self._first_guess(picture, target, guide, chosen.masking, look=effort > 0)
 
@@ -181,7 +184,7 @@ class Codec:
             return encode(vector, chosen.masking, trim)
 
         # Less than nothing in favour of the rate would turn zeros into ones: bits for a worse picture.
-        least_trim = max(-self._caution(effort), -rate.MOST_TRIM)
+        least_trim = max(-self._caution(effort, roi), -rate.MOST_TRIM)
         return rate.search(trial, target, guide, first_guess=first_guess, least_trim=least_trim).trial
 
     def _first_guess(
@@ -292,7 +295,7 @@ class Codec:
         """Decompress several files; those of equal size share a batch."""
         files = [container.unpack(data, partial=partial, max_pixels=max_pixels) for data in datas]
         for file in files:
-            _check_size(file.header, max_pixels)
+            check_size(file.header, max_pixels)
             self._check_model(file.header)
         blanks = [_blank(file) for file in files]  # extras first: they are cheap to refuse
         symbols = [self.decode_symbols(file, max_layers=max_layers) for file in files]
@@ -361,7 +364,7 @@ class Codec:
         rows, rates = self._pixel_rows(pictures), self._rates(rhos)
         roi = None if rois is None else of_mask(torch.stack([_mask(roi) for roi in rois]).to(self.device))
         importance = combined(roi, of_masking(rows, height, width, masking) if masking else None)
-        choice = strips.Choice(self._caution(effort) + trim, importance=importance)
+        choice = strips.Choice(self._caution(effort, rois) + trim, importance=importance)
         if ITERATIONS[effort]:
             with self._precision_of(effort):
                 task = refine.Task(self.model, rates, choice.caution, importance, roi, self.distortion)
@@ -391,9 +394,10 @@ class Codec:
     def _rates(self, rhos: Sequence[Sequence[int]]) -> Tensor:
         return torch.tensor([list(rho) for rho in rhos], dtype=torch.float32, device=self.device)
 
-    def _caution(self, effort: int) -> float:
-        """How far symbols are rounded in favour of the rate."""
-        return usual_caution(self.distortion) if effort else 0.0
+    def _caution(self, effort: int, mask: object) -> float:
+        """How far symbols are rounded in favour of the rate; a mask tells by this where errors count less."""
+        usual = usual_caution(self.distortion) if effort else 0.0
+        return usual or (0.0 if mask is None else MASKED_CAUTION)
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
@@ -503,8 +507,8 @@ def _check_rois(rois: Sequence[Array], pictures: Sequence[Picture]) -> None:
             raise TypeError(f"a mask is a grey array (H, W) of uint8 or uint16, not {type(roi).__name__}")
         if roi.shape != wanted or roi.dtype not in (np.uint8, np.uint16):
             raise ValueError(
-                f"the mask is {roi.dtype} {roi.shape}, but a picture of {picture.width} x {picture.height} "
-                f"needs uint8 or uint16 {wanted}: one grey value for each pixel"
+                f"the mask is an array {roi.shape} of {roi.dtype}, but a picture of {picture.width} x {picture.height} "
+                f"needs {wanted} of uint8 or uint16: one grey value for each pixel, rows first"
             )
 
 
@@ -540,7 +544,7 @@ def _load(path: Path, changed: int, device: str) -> weights.Loaded:
     return loaded
 
 
-def _check_size(header: container.Header, max_pixels: int) -> None:
+def check_size(header: container.Header, max_pixels: int) -> None:
     """Refuse a thin picture whose padding costs far more than its pixels: one row of 2^24 becomes 64."""
     padded, limit = _aligned(header.width) * _aligned(header.height), 2 * max(max_pixels, ALIGN * ALIGN)
     if padded > limit:
@@ -591,10 +595,10 @@ def _blank(file: container.File) -> Picture:
     header, bodies = file.header, file.extras
     shape = (header.height, header.width) if header.grey else (header.height, header.width, 3)
     pixels = np.empty(shape, np.uint8 if header.depth == 8 else np.uint16)
-    alpha = None
-    if Extra.ALPHA in bodies:
-        alpha = extras.unpack_alpha(bodies[Extra.ALPHA], width=header.width, height=header.height, depth=header.depth)
     icc, exif, xmp = (
         extras.unpack_metadata(bodies[kind]) if kind in bodies else None for kind in (Extra.ICC, Extra.EXIF, Extra.XMP)
     )
+    alpha = None
+    if Extra.ALPHA in bodies:
+        alpha = extras.unpack_alpha(bodies[Extra.ALPHA], width=header.width, height=header.height, depth=header.depth)
     return Picture(pixels, alpha, icc, exif, xmp)

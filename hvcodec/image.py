@@ -23,6 +23,7 @@ from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin, UnidentifiedI
 
 from . import png
 from .errors import ImageError
+from .extras import MAX_METADATA_BYTES
 from .files import write_whole
 from .picture import (
     Picture,
@@ -30,6 +31,7 @@ from .picture import (
     divided_by_alpha,
     from_array,
     to_array,
+    turned,
     turned_back,
     with_transparent,
 )
@@ -37,9 +39,12 @@ from .picture import (
 __all__ = [
     "MAX_PIXELS",
     "Picture",
+    "as_displayed",
+    "as_stored",
     "encode",
     "from_array",
     "from_pillow",
+    "left_out",
     "read",
     "to_array",
     "to_pillow",
@@ -126,6 +131,7 @@ class _Format:
     grey: bool = True
     grey16: bool = False
     metadata: bool = True
+    colour: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -142,7 +148,7 @@ _WRITABLE: Mapping[str, _Format] = {
     "avif": _Format("AVIF", grey=False, options={"quality": 95, "subsampling": "4:4:4"}),
     "bmp": _Format("BMP", alpha=False, metadata=False),
     "ppm": _PPM,
-    "pgm": _PPM,
+    "pgm": replace(_PPM, colour=False),
     "pnm": _PPM,
 }
 
@@ -160,6 +166,8 @@ def encode(picture: Picture, format: str) -> bytes:
     kind = _WRITABLE[name]
     if picture.alpha is not None and not kind.alpha:
         raise ImageError(f"a .{name} file cannot hold transparency: write a .png file")
+    if not (picture.is_grey or kind.colour):
+        raise ImageError(f"a .{name} file cannot hold colours: write a .png or .ppm file")
     if picture.depth == 16 and kind.pillow_name == "PNG":
         samples = to_array(picture).astype(np.uint16, copy=False)
         return png.encode(samples, icc=picture.icc, exif=picture.exif, xmp=picture.xmp)
@@ -172,11 +180,23 @@ def encode(picture: Picture, format: str) -> bytes:
     return out.getvalue()
 
 
+def left_out(picture: Picture, format: str) -> list[str]:
+    """The metadata (icc, exif, xmp) of a picture that a file of this format will lack."""
+    kind = _WRITABLE[format.lower().removeprefix(".")]
+    carried = {"icc": _takes_profile(picture, kind), "exif": True, "xmp": True}
+    names = [name for name in carried if getattr(picture, name) is not None]
+    return [name for name in names if not (kind.metadata and carried[name])]
+
+
+def _takes_profile(picture: Picture, kind: _Format) -> bool:
+    """A grey picture becomes RGB where a format has no grey, and its profile would not be one for that."""
+    return kind.grey or not picture.is_grey or picture.icc is None or picture.icc[16:20] != b"GRAY"
+
+
 def _metadata_options(picture: Picture, kind: _Format) -> dict[str, Any]:
     """The metadata of a picture as options of Pillow's save()."""
     options: dict[str, Any] = {}
-    # A grey picture becomes RGB where a format has no grey, and its profile would not be one for that.
-    if picture.icc is not None and not (picture.is_grey and not kind.grey and picture.icc[16:20] == b"GRAY"):
+    if picture.icc is not None and _takes_profile(picture, kind):
         options["icc_profile"] = picture.icc
     if kind.pillow_name == "TIFF":
         stored = Image.Exif()
@@ -224,6 +244,27 @@ def to_pillow(picture: Picture) -> Image.Image:
     metadata = {"icc_profile": picture.icc, "exif": exif, "xmp": picture.xmp}
     img.info.update({name: data for name, data in metadata.items() if data is not None})
     return img
+
+
+# --- orientation --------------------------------------------------------------------------------------------
+
+
+def as_displayed(picture: Picture) -> Samples:
+    """The pixels of a picture, turned as its EXIF orientation asks viewers to."""
+    return turned(picture.pixels, _orientation(picture))
+
+
+def as_stored(samples: Samples, picture: Picture) -> Samples:
+    """Samples that lie as a picture is displayed (a mask for it), turned to lie as its pixels do."""
+    return turned_back(samples, _orientation(picture))
+
+
+def _orientation(picture: Picture) -> object:
+    tags = Image.Exif()
+    if picture.exif is not None:
+        with suppress(ImageError), _pillow("read", "it has no orientation then"):  # not what it says
+            tags.load(_EXIF_PREFIX + picture.exif)
+    return tags.get(_ORIENTATION)
 
 
 # --- decoding -----------------------------------------------------------------------------------------------
@@ -414,9 +455,9 @@ def _descriptive(source: Image.Exif) -> Image.Exif:
 
 
 class _Quiet:
-    """Keeps Pillow from warning, and lets it open pictures up to MAX_PIXELS.
+    """Keeps Pillow from warning, and lets it open pictures up to MAX_PIXELS and metadata as large as a file carries.
 
-    Both are settings of the whole process, so threads share them: the first in sets, the last out restores.
+    All are settings of the whole process, so threads share them: the first in sets, the last out restores.
     """
 
     def __init__(self) -> None:
@@ -432,6 +473,8 @@ class _Quiet:
                 self._limit = Image.MAX_IMAGE_PIXELS
                 if self._limit is not None:  # Pillow refuses what is larger than twice its limit
                     Image.MAX_IMAGE_PIXELS = max(self._limit, MAX_PIXELS // 2)
+                self._text_limit = PngImagePlugin.MAX_TEXT_CHUNK
+                PngImagePlugin.MAX_TEXT_CHUNK = max(self._text_limit, MAX_METADATA_BYTES)
             self._depth += 1
 
     def __exit__(self, *exc_info: object) -> None:
@@ -439,6 +482,7 @@ class _Quiet:
             self._depth -= 1
             if self._depth == 0:
                 Image.MAX_IMAGE_PIXELS = self._limit
+                PngImagePlugin.MAX_TEXT_CHUNK = self._text_limit
                 self._filters.__exit__(None, None, None)
 
 

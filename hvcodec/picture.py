@@ -101,8 +101,17 @@ def with_transparent(picture: Picture, key: int | tuple[int, ...]) -> Picture:
     return replace(picture, alpha=np.where(matches, 0, opaque).astype(picture.pixels.dtype))
 
 
+def turned(samples: Samples, orientation: object) -> Samples:
+    """Turn samples as an EXIF orientation asks for."""
+    if orientation in (3, 4, 6, 7):
+        samples = samples[::-1]
+    if orientation in (2, 3, 7, 8):
+        samples = samples[:, ::-1]
+    return np.swapaxes(samples, 0, 1) if orientation in (5, 6, 7, 8) else samples
+
+
 def turned_back(samples: Samples, orientation: object) -> Samples:
-    """Undo the turn that Pillow gives a TIFF picture for its EXIF orientation."""
+    """Undo what `turned` does, as Pillow does it to a TIFF picture."""
     if orientation in (5, 6, 7, 8):
         samples = np.swapaxes(samples, 0, 1)
     if orientation in (2, 3, 7, 8):

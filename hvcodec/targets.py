@@ -10,7 +10,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import ClassVar, Protocol
 
@@ -21,6 +21,7 @@ POINTS_ABOVE = 1.0
 
 # Metrics are clipped where a picture is (almost) perfect, so that the search can compute with them.
 LARGEST_DB = 150.0
+NO_RATE = 1e-9  # bits per pixel, where a picture's other parts leave nothing for it
 
 
 class Trial(Protocol):
@@ -89,6 +90,10 @@ class Target(ABC):
         """The value of the metric to aim at in a picture of this many pixels."""
         return self.aim
 
+    def beside(self, n_bytes: int, n_pixels: int) -> Target:
+        """The same for a picture of so many pixels whose file holds so many bytes that no setting changes."""
+        return self
+
     def is_kept(self, value: float) -> bool:
         """Whether the side of the window that matters is respected."""
         return value <= self.high if self.is_limit else value >= self.low
@@ -106,6 +111,7 @@ class Bytes(Target):
     """A file of at most this many bytes, of which at least 97 % are used."""
 
     n_bytes: int
+    _given: int = field(default=0, repr=False)  # bytes that no setting changes: only the others answer to the rate
 
     metric = "log_bpp"
     window = UNUSED
@@ -116,12 +122,15 @@ class Bytes(Target):
         if not 1 <= self.n_bytes < math.inf:
             raise ValueError(f"a file size is at least one byte, not {self.n_bytes}")
 
+    def beside(self, n_bytes: int, n_pixels: int) -> Bytes:
+        return replace(self, _given=n_bytes)
+
     @property
     def goal(self) -> float:
-        return math.log(self.n_bytes)
+        return math.log(max(self.n_bytes - self._given, 1))
 
     def value(self, trial: Trial) -> float:
-        return math.log(trial.n_bytes)
+        return math.log(trial.n_bytes - self._given)
 
     def metric_aim(self, n_pixels: int) -> float:
         return self.aim - math.log(n_pixels / 8)
@@ -138,6 +147,7 @@ class Bpp(Target):
     """At most this many bits per pixel, of which at least 97 % are used."""
 
     bpp: float
+    _given: float = field(default=0.0, repr=False)  # what no setting changes
 
     metric = "log_bpp"
     window = UNUSED
@@ -148,9 +158,15 @@ class Bpp(Target):
         if not 0 < self.bpp < math.inf:
             raise ValueError(f"bits per pixel are positive, not {self.bpp}")
 
+    def beside(self, n_bytes: int, n_pixels: int) -> Bpp:
+        return replace(self, _given=8 * n_bytes / n_pixels)
+
     @property
     def goal(self) -> float:
-        return math.log(self.bpp)
+        return math.log(max(self.bpp - self._given, NO_RATE))
+
+    def value(self, trial: Trial) -> float:
+        return math.log(trial.bpp - self._given)
 
     def report(self, trial: Trial) -> str:
         return f"{trial.bpp:.4f} bpp"

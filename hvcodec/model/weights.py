@@ -25,7 +25,6 @@ from hvcodec.catalog import find, find_by_id, installed
 from hvcodec.entropy import Tables
 from hvcodec.errors import ModelError
 from hvcodec.files import write_whole
-from hvcodec.rate import Profile
 
 from . import Model, ModelConfig, perceptual
 from .prior import ExactConv, RhoTable
@@ -53,7 +52,6 @@ class Loaded:
     tables: Tables
     id: bytes
     name: str
-    profiles: dict[str, Profile]
     distortion: dict[str, float]  # shares of what it was trained to minimise, see perceptual.error_map
 
 
@@ -163,8 +161,7 @@ def load_weights(path: Path) -> Loaded:
             found=model_id.hex(),
         )
     model, tables = from_tensors(config, tensors)
-    profiles = catalog.load_profiles(path, len(config.stages))
-    return Loaded(model, tables, model_id, path.stem, profiles, _read_distortion(path, metadata))
+    return Loaded(model, tables, model_id, path.stem, _read_distortion(path, metadata))
 
 
 def _read_distortion(path: Path, metadata: Mapping[str, str]) -> dict[str, float]:

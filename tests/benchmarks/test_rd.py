@@ -16,7 +16,7 @@ from hvcodec_benchmarks.codecs import Unavailable, reference_codecs
 from hvcodec_benchmarks.pictures import Sample, find, set_name, spread
 from PIL import Image
 
-from hvcodec import HVCodecError, metrics
+from hvcodec import HVCodecError, ImageError, metrics
 
 
 @pytest.mark.parametrize("entry", reference_codecs(), ids=lambda entry: entry.name)
@@ -161,6 +161,22 @@ def test_pictures_are_found_and_named(samples: list[Sample], tmp_path: Path) -> 
     with pytest.raises(ValueError, match="no picture"):
         find([tmp_path])
     assert spread(range(24), 6) == [0, 4, 8, 12, 16, 20]  # type: ignore[arg-type]
+
+
+def test_what_is_no_picture_is_left_out_of_a_folder(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "._a.png").write_bytes(b"of another system")
+    (tmp_path / "folder.png").mkdir()
+    assert [sample.name for sample in find([tmp_path])] == ["a"]
+
+
+def test_16_bit_pictures_are_measured_at_8(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 128, 32896, 65535]], np.uint16)).save(tmp_path / "a.png")
+    (sample,) = find([tmp_path])
+    assert np.asarray(sample.load()).tolist() == [[[0] * 3, [0] * 3, [128] * 3, [255] * 3]]
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"b\.png: this is no picture"):
+        find([tmp_path])[1].load()
 
 
 def test_pictures_of_the_same_name_are_told_apart(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ def samples(folder: Path) -> list[Sample]:
 def test_regions_are_measured_at_equal_bytes(
     tmp_path: Path, tiny_codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(regions, "Codec", lambda device: tiny_codec)
-    monkeypatch.setattr(regions, "EFFORTS", (1,))
+    monkeypatch.setattr(regions, "Codec", lambda model, device: tiny_codec)
+    monkeypatch.setattr(regions, "PROFILES", ("equal",))
     monkeypatch.setattr(regions, "RATES_BPP", (1.0,))
     cache = RowCache(tmp_path / "rows.jsonl")
     study = regions.run(samples(tmp_path), tmp_path / "results", cache)
@@ -36,7 +36,7 @@ def test_regions_are_measured_at_equal_bytes(
     monkeypatch.setattr(regions, "measure", None)  # cached rows are not measured again
     assert regions.run(samples(tmp_path), tmp_path / "results", RowCache(tmp_path / "rows.jsonl"))["rows"] == [row]
     table = tables.regions(tmp_path / "results")
-    assert table is not None and "| 1 | 1 |" in table
+    assert table is not None and "| `equal` | 1 |" in table
 
 
 def test_efforts_are_compared_at_equal_quality(
@@ -58,6 +58,7 @@ def test_the_ellipse_is_in_the_middle() -> None:
     mask = regions.ellipse(200, 300)
     assert (mask == mask[::-1]).all() and (mask == mask[:, ::-1]).all()
     assert mask[100, 150] == 255 and mask[0, 0] == 0
+    assert (regions.middle(mask) == 255).all() and regions.middle(mask).shape == (62, 92)
     assert (mask > 0).mean() == pytest.approx(np.pi * 0.22**2, rel=0.02)
 
 

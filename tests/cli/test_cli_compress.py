@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from calling import Hvcodec, names
+from PIL import Image as PilImage
 
 import hvcodec as api
 from hvcodec import image, metrics
@@ -68,6 +69,37 @@ def test_a_folder_is_searched_and_mirrored(photo: Path, hvcodec: Hvcodec, pictur
     assert names(Path("out")) == ["a.hvc", "deep/b.hvc", "photo.hvc"]
     assert hvcodec("compress", "in").exit_code == 0
     assert Path("in/deep/b.hvc").read_bytes() == Path("out/deep/b.hvc").read_bytes()
+
+
+def test_what_a_folder_cannot_give_is_told(photo: Path, hvcodec: Hvcodec, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("in/a.png", "in/locked/b.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(photo.read_bytes())
+    Path("in/gone.png").symlink_to("nowhere.png")
+    scan, listed = os.scandir, os.listdir
+
+    def locked(path: Any, then: Any) -> Any:
+        if Path(path).name == "locked":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return then(path)
+
+    monkeypatch.setattr(os, "scandir", lambda path: locked(path, scan))
+    monkeypatch.setattr(os, "listdir", lambda path: locked(path, listed))
+    result = hvcodec("compress", "in", "-o", "out")
+    monkeypatch.undo()
+    assert result.exit_code == 2
+    assert "in/gone.png: No such file or directory" in result.stderr
+    assert "in/locked: Permission denied" in result.stderr
+    assert names(photo.parent / "out") == ["a.hvc"]
+
+
+@pytest.mark.parametrize("name", ["loop.png", "x" * 300 + ".png"])
+def test_names_that_lead_nowhere_are_wrong_paths(folder: Path, hvcodec: Hvcodec, name: str) -> None:
+    Path("loop.png").symlink_to("loop.png")
+    for args in ((name, "-o", "x.hvc"), (name,)):
+        result = hvcodec("compress", *args)
+        assert result.exit_code == 2, result.stderr
+        assert "unexpected" not in result.stderr
 
 
 def test_a_folder_without_pictures_is_told(folder: Path, hvcodec: Hvcodec) -> None:
@@ -419,6 +451,25 @@ def test_an_interrupted_refinement_keeps_the_best(
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_who_ignores_interrupts_goes_on_doing_so(
+    photo: Path, hvcodec: Hvcodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a job in the background of a script does."""
+    compress, found = Codec.compress, []
+
+    def noted(self: Codec, *args: Any, **kwargs: Any) -> Any:
+        found.append(signal.getsignal(signal.SIGINT))
+        return compress(self, *args, **kwargs)
+
+    monkeypatch.setattr(Codec, "compress", noted)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert hvcodec("compress", "photo.png", "--effort", "2").exit_code == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert found == [signal.SIG_IGN]
+
+
 def test_a_mask_moves_bits(photo: Path, hvcodec: Hvcodec, picture: Picture) -> None:
     mask = np.zeros((40, 56), np.uint8)
     mask[:, :28] = 255
@@ -435,8 +486,23 @@ def test_a_mask_of_another_size_is_refused(photo: Path, hvcodec: Hvcodec) -> Non
     image.write(Picture(np.zeros((40, 50), np.uint8)), Path("mask.png"))
     result = hvcodec("compress", "photo.png", "--roi", "mask.png")
     assert result.exit_code == 2
-    assert "one grey value for each pixel" in result.stderr
+    assert "the mask is 50 x 40, but the picture 56 x 40" in result.stderr
     assert not Path("photo.hvc").exists()
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_mask_lies_as_the_picture_is_displayed(
+    folder: Path, hvcodec: Hvcodec, picture: Picture, orientation: int
+) -> None:
+    tags = PilImage.Exif()
+    tags[0x0112] = orientation
+    turned = replace(picture, exif=tags.tobytes().removeprefix(b"Exif\0\0"))
+    image.write(turned, Path("photo.png"))
+    as_stored = np.zeros((40, 56), np.uint8)
+    as_stored[:20, :20] = 255
+    image.write(Picture(np.ascontiguousarray(image.as_displayed(Picture(as_stored, exif=turned.exif)))), Path("m.png"))
+    assert hvcodec("compress", "photo.png", "--roi", "m.png").exit_code == 0
+    assert Path("photo.hvc").read_bytes() == Codec().compress(turned, roi=as_stored).data
 
 
 def test_a_mask_that_cannot_be_read_is_named_once(photo: Path, hvcodec: Hvcodec) -> None:

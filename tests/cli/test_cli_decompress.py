@@ -117,6 +117,20 @@ def test_what_a_cut_file_has_lost_is_told(folder: Path, hvcodec: Hvcodec, pictur
         ]
 
 
+@pytest.mark.parametrize(
+    ("kind", "lost"), [("png", []), ("PPM", ["icc", "exif"]), ("bmp", ["icc", "exif"]), ("webp", ["icc"])]
+)
+def test_what_a_format_cannot_hold_is_told(
+    folder: Path, hvcodec: Hvcodec, picture: Picture, kind: str, lost: list[str]
+) -> None:
+    profile, tags = bytes(16) + b"GRAY" + bytes(108), b"II*\0\x08\0\0\0\0\0\0\0\0\0"
+    Path("a.hvc").write_bytes(api.compress(Picture(picture.pixels[..., 0].copy(), icc=profile, exif=tags)))
+    result = hvcodec("decompress", "a.hvc", "-o", f"a.{kind}", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["left_out"] == lost
+    assert result.stderr.endswith(f" s, without {', '.join(lost)}\n" if lost else " s\n")
+
+
 def test_json_fields(packed: Path, hvcodec: Hvcodec) -> None:
     fields = json.loads(hvcodec("decompress", "photo.hvc", "--json", "-q").stdout)
     info = api.inspect(packed.read_bytes())
@@ -133,6 +147,7 @@ def test_json_fields(packed: Path, hvcodec: Hvcodec) -> None:
         "layers": 6,
         "n_layers": 6,
         "extras_missing": [],
+        "left_out": [],
     }
 
 

@@ -81,6 +81,9 @@ def test_plot_is_a_picture_and_is_not_replaced(packed: Path, hvcodec: Hvcodec) -
     packed.rename("a$^$b.hvc")
     assert hvcodec("info", "a$^$b.hvc", "--plot", "odd.PNG").exit_code == 0
     packed.with_name("a$^$b.hvc").rename(packed)
+    unnamed = os.fsdecode(b"b\xff.hvc")
+    shutil.copy(packed, unnamed)
+    assert hvcodec("info", unnamed, "--plot", "unnamed.png").exit_code == 0
     assert "a plot cannot be written as '.xyz'" in hvcodec("info", "photo.hvc", "--plot", "plot.xyz").stderr
 
 

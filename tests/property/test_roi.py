@@ -54,6 +54,18 @@ def test_the_region_gains_at_equal_bytes(effort: int) -> None:
     assert np.array_equal(codec.decode(chosen.data).pixels, chosen.decoded().pixels)
 
 
+@pytest.mark.parametrize(("model", "effort"), [("default", 0), ("perceptual", 0), ("perceptual", 1), ("perceptual", 2)])
+def test_a_mask_counts_where_symbols_are_the_nearest_without_one(model: str, effort: int) -> None:
+    codec = Codec(PACKAGED / f"{model}.safetensors", device="cpu")
+    shown = Picture(image.read(EXAMPLE).pixels[100:356, 150:406])
+    mask = np.zeros((256, 256), np.uint8)
+    mask[64:192, 64:160] = 255
+    plain = codec.compress(shown, quality=40, effort=effort)
+    chosen = codec.compress(shown, target=Bytes(plain.n_bytes), effort=effort, roi=mask)
+    assert chosen.n_bytes <= plain.n_bytes
+    assert error(chosen, shown, mask > 0) < 10**-0.1 * error(plain, shown, mask > 0)  # 1 dB
+
+
 @pytest.mark.parametrize("value", [0, 255])
 def test_a_mask_of_one_colour_changes_little(tiny_codec: Codec, shown: Picture, value: int) -> None:
     plain = tiny_codec.encode(shown, [30] * 5)

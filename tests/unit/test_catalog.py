@@ -147,6 +147,15 @@ def test_files_that_are_no_models_hide_none(two: tuple[Path, Path]) -> None:
         catalog.read_entry(catalog.find(cut))
 
 
+def test_a_folder_that_is_not_there_is_told(two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = two[0].parent / "gone"
+    monkeypatch.setenv(catalog.SEARCH_PATH_VARIABLE, os.pathsep.join([str(gone), str(two[0].parent)]))
+    assert catalog.find("first") == two[0]
+    assert list(catalog.passed_over()) == [gone]
+    with pytest.raises(ModelError, match=r"passed over: HVCODEC_MODELS lists .*gone, which is no folder"):
+        catalog.find("third")
+
+
 def test_profiles_lie_beside_the_weights(two: tuple[Path, Path]) -> None:
     assert list(catalog.load_profiles(two[0], 5)) == ["equal"]
     stored = two[0].with_suffix(".profiles.json")

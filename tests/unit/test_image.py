@@ -9,12 +9,13 @@ import stat
 import threading
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from handmade import chunk, expected, png, psd, tiff
-from PIL import Image, PngImagePlugin, features
+from PIL import Image, ImageOps, PngImagePlugin, features
 
 from hvcodec import files, image
 from hvcodec.errors import ImageError
@@ -364,6 +365,18 @@ def test_metadata_survive_in_16_bit_png(channels: int) -> None:
     assert (back.icc, back.exif, back.xmp) == (ICC, picture.exif, XMP)
 
 
+def test_large_metadata_of_a_png_are_read() -> None:
+    before = PngImagePlugin.MAX_TEXT_CHUNK
+    large = Picture(samples(8, 8, 3), icc=bytes(3 << 19), xmp=b" " * (3 << 19))
+    for picture in (large, replace(large, pixels=large.pixels.astype(np.uint16))):
+        back = read(image.encode(picture, "png"))
+        assert (back.icc, back.xmp) == (picture.icc, picture.xmp)
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", " " * (3 << 19), zip=True)
+    assert read(saved(Image.new("RGB", (4, 4)), "PNG", pnginfo=info)).xmp == large.xmp
+    assert before == PngImagePlugin.MAX_TEXT_CHUNK
+
+
 def test_metadata_behind_the_pixels_of_a_png() -> None:
     for color, depth in ((2, 8), (2, 16), (4, 16)):
         values = samples(5, 5, {2: 3, 4: 2}[color], dtype=f"uint{depth}")
@@ -402,6 +415,19 @@ def test_tiff_orientation_stays_metadata(orientation: int, dtype: str, deflate: 
     picture = read(tiff(values, t274=orientation, deflate=deflate))
     np.testing.assert_array_equal(picture.pixels, values)
     assert tags_of(picture.exif)[274] == orientation
+
+
+@pytest.mark.parametrize("orientation", [None, *range(1, 9)])
+def test_samples_are_turned_as_viewers_turn_them(orientation: int | None) -> None:
+    picture = Picture(samples(5, 8, 3), exif=None if orientation is None else exif(orientation))
+    shown = np.asarray(ImageOps.exif_transpose(image.to_pillow(picture)))
+    np.testing.assert_array_equal(image.as_displayed(picture), shown)
+    np.testing.assert_array_equal(image.as_stored(shown, picture), picture.pixels)
+
+
+def test_exif_that_cannot_be_read_turns_nothing() -> None:
+    picture = Picture(samples(5, 8, 3), exif=b"no directory of tags")
+    np.testing.assert_array_equal(image.as_displayed(picture), picture.pixels)
 
 
 def test_a_plain_file_has_no_metadata() -> None:
@@ -507,6 +533,12 @@ def test_formats_without_alpha_say_so(name: str) -> None:
     for channels in (2, 4):
         with pytest.raises(ImageError, match=r"transparency: write a \.png"):
             image.encode(from_array(samples(4, 4, channels)), name)
+
+
+def test_a_grey_format_refuses_colours() -> None:
+    assert image.encode(Picture(samples(4, 4, 1)[..., 0]), "pgm").startswith(b"P5")
+    with pytest.raises(ImageError, match=r"a \.pgm file cannot hold colours"):
+        image.encode(Picture(samples(4, 4, 3)), "pgm")
 
 
 @pytest.mark.parametrize("name", ["jpg", "bmp", "ppm", "tif", "webp", "avif"])

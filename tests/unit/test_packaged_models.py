@@ -11,7 +11,8 @@ import pytest
 from hvcodec import Encoded, Picture, catalog, image
 from hvcodec.api import compress, decompress
 from hvcodec.codec import Codec
-from hvcodec.rate import Bytes
+from hvcodec.errors import TargetError
+from hvcodec.rate import Bpp, Bytes
 
 PARROTS = Path(__file__).resolve().parents[2] / "examples" / "parrots.png"
 PROFILES = {"default": {"equal", "psnr", "preview"}, "perceptual": {"equal", "perceptual"}}
@@ -40,6 +41,20 @@ def test_each_profile_is_better_at_what_it_is_for() -> None:
     psnr, perceptual = by_profile["psnr"], by_profile["perceptual"]
     assert perceptual.ssimulacra2 > psnr.ssimulacra2 + 4
     assert psnr.psnr_db > perceptual.psnr_db + 0.3
+
+
+def test_a_size_counts_what_the_picture_can_have_of_it() -> None:
+    """Of a file that holds much else, the window is 3 % of the rest: the lowest rate must not pass for a hit."""
+    codec = Codec(catalog.find("default"), device="cpu")
+    pixels = np.ascontiguousarray(image.read(PARROTS).pixels[128:320, 256:512])
+    picture = Picture(pixels, icc=np.random.default_rng(0).bytes(20_000))
+    rest = codec.compress(Picture(pixels), target=Bytes(3_000))
+    for target in (Bytes(23_000), Bpp(23_000 * 8 / (256 * 192))):
+        whole = codec.compress(picture, target=target)
+        assert 22_900 < whole.n_bytes <= 23_000
+        assert whole.psnr_db > rest.psnr_db - 0.3
+    with pytest.raises(TargetError, match=r"no setting gives 20010 bytes: .*quality 0"):
+        codec.compress(picture, target=Bytes(20_010))
 
 
 def test_no_search_rounds_away_from_zero(monkeypatch: pytest.MonkeyPatch) -> None:

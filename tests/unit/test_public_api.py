@@ -213,6 +213,9 @@ def test_a_file_finds_its_model_by_its_id(
         hvcodec.decompress(data[:-1], partial=True)
     with pytest.raises(hvcodec.LimitError):
         hvcodec.decompress(data, max_pixels=10)
+    thin = hvcodec.Codec(tiny_model).encode(hvcodec.Picture(np.zeros((1, 200), np.uint8)), [0] * 5)
+    with pytest.raises(hvcodec.LimitError, match="padded"):
+        hvcodec.decompress(thin.data, max_pixels=200)
     assert refused.value.needed == hvcodec.inspect(data).model_id
     assert hvcodec.decompress(data, model=tiny_model).size == (30, 20)
     monkeypatch.setenv(catalog.DEFAULT_VARIABLE, str(tiny_model))

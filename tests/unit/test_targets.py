@@ -54,6 +54,22 @@ def test_aims_lie_inside_the_window_and_on_the_scale_of_the_metric():
         assert target.metric_aim(N_PIXELS) - target.aim == pytest.approx(from_metric, abs=1e-12)
 
 
+def test_what_no_setting_changes_is_left_out_of_a_size():
+    trial = MadeUpTrial(50_000)
+    for target in (Bytes(53_000), Bpp(53_000 * 8 / N_PIXELS)):
+        rest = target.beside(40_000, N_PIXELS)
+        assert str(rest) == str(target)
+        assert rest.value(trial) - rest.goal == pytest.approx(math.log(10_000 / 13_000))
+        assert not rest.is_met(rest.value(trial))
+        assert rest.is_kept(rest.value(MadeUpTrial(53_000)))
+        assert not rest.is_kept(rest.value(MadeUpTrial(53_001)))
+        assert rest.metric_aim(N_PIXELS) == pytest.approx(math.log(13_000 * 0.97**0.5 * 8 / N_PIXELS))
+        # Less than nothing is left: no file is small enough, whatever the search computes with.
+        beyond = target.beside(53_000, N_PIXELS)
+        assert not beyond.is_kept(beyond.value(MadeUpTrial(53_046)))
+    assert Psnr(35).beside(40_000, N_PIXELS) == Psnr(35)
+
+
 @pytest.mark.parametrize(
     ("make", "value"),
     [
