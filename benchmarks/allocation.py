@@ -13,9 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hvcodec import metrics
-
-from . import store
+from . import curves, store
 from .cache import RowCache
 from .environment import environment
 from .pictures import Sample
@@ -99,7 +97,8 @@ def cell_of(rows: Sequence[Row]) -> Row:
 
 def hull(cells: Sequence[Row], metric: str) -> list[int]:
     """Indices, by rising rate, of the cells on the upper convex hull of quality over total rate."""
-    points = sorted((cell["bpp"], _quality(cell, metric), index) for index, cell in enumerate(cells))
+    rated = ((cell["bpp"], _quality(cell, metric), index) for index, cell in enumerate(cells))
+    points = sorted((bpp, quality, index) for bpp, quality, index in rated if quality is not None)
     kept: list[tuple[float, float, int]] = []
     for point in points:
         if kept and point[1] <= kept[-1][1]:
@@ -115,8 +114,10 @@ def _below(a: tuple[float, float, int], b: tuple[float, float, int], c: tuple[fl
     return (b[1] - a[1]) * (c[0] - a[0]) <= (c[1] - a[1]) * (b[0] - a[0])
 
 
-def _quality(cell: Row, metric: str) -> float:
-    return metrics.ms_ssim_db(cell["ms_ssim"]) if metric == "ms_ssim_db" else float(cell[metric])
+def _quality(cell: Row, metric: str) -> float | None:
+    """None where pictures are too small for a metric, or exact."""
+    value: float | None = cell["ms_ssim" if metric == "ms_ssim_db" else metric]
+    return curves.ms_ssim_db(value) if metric == "ms_ssim_db" and value is not None else value
 
 
 def profiles(folder: Path, samples: Sequence[Sample]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from hvcodec import metrics
 
+from . import store
 from .curves import Curve
 from .paths import DATA
 
@@ -48,6 +49,7 @@ TITLES = {
     "measured/vvenc-slow-420-10b": "VVC (VVenC slow 4:2:0)",
     "measured/av1-aom3.6-s4-444-10b": "AV1 (aom 4:4:4 10 bit)",
 }
+KODAK = [f"kodim{number:02}" for number in range(1, 25)]
 METRIC_OF_ARRAY = {"psnr": "psnr_db", "ssimulacra2": "ssimulacra2"}
 
 
@@ -68,6 +70,6 @@ def _curve(name: str, entry: dict[str, Any]) -> Curve:
     return Curve(name, title, "published" if group == "published" else "anchor", entry["source"], entry["bpp"], quality)
 
 
-def for_set(name: str) -> list[Curve]:
-    """The anchors that belong beside a set of pictures: all for Kodak, none for any other set."""
-    return load() if name == "kodak" else []
+def beside(folder: Path) -> list[Curve]:
+    """The anchors that belong beside the results in a folder: all for the 24 Kodak pictures, none for others."""
+    return load() if any(document["set"] == KODAK for document in store.read_codecs(folder)) else []

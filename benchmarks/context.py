@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from .environment import environment
 from .pictures import Sample
@@ -34,7 +33,7 @@ def measure(samples: Sequence[Sample], tick: Callable[[], None] = lambda: None) 
     for rho in RHOS:
         total = np.zeros((2, len(kinds)))
         for sample in samples:
-            total += _bits(codec, kinds, np.asarray(Image.open(sample.path).convert("RGB")), rho)
+            total += _bits(codec, kinds, np.asarray(sample.load()), rho)
             tick()
         first, second = total[:, 0]
         fitted, gaussian, logistic = total.sum(axis=0)

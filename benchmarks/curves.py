@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,15 @@ def from_result(document: dict[str, Any]) -> Curve:
         if all(row[metric] is not None for row in rows):
             quality[metric] = [row[metric] for row in rows]
     if all(row["ms_ssim"] is not None for row in rows):
-        quality["ms_ssim_db"] = [metrics.ms_ssim_db(row["ms_ssim"]) for row in rows]
+        quality["ms_ssim_db"] = [ms_ssim_db(row["ms_ssim"]) for row in rows]
     name = document["codec"]
     group = "hvcodec" if name.startswith("hvcodec") else "measured"
     return Curve(name, document["title"], group, document["version"], [row["bpp"] for row in rows], quality)
+
+
+def ms_ssim_db(similarity: float) -> float:
+    """An MS-SSIM of a result file in decibels; it has six digits there, so one may be a little less."""
+    return metrics.ms_ssim_db(min(similarity, 1 - 5e-7))
 
 
 def of_set(folder: Path) -> list[Curve]:
@@ -81,14 +87,18 @@ def efficient(rates: Sequence[float], qualities: Sequence[float]) -> tuple[list[
 
 
 def of_pictures(plain: Sequence[Row], refined: Sequence[Row], metric: str) -> list[float]:
-    """BD-rates of each picture of `refined` against its own rows in `plain`."""
+    """BD-rates of each picture of `refined` against its own rows in `plain`; without those that have none."""
 
     def points(rows: Sequence[Row], picture: str) -> tuple[list[float], list[float]]:
         own = [row for row in rows if row["picture"] == picture]
         return [row["n_bytes"] for row in own], [row[metric] for row in own]
 
     names = dict.fromkeys(row["picture"] for row in refined)
-    return [metrics.bd_rate(*points(plain, name), *points(refined, name)) for name in names]
+    rates = []
+    for name in names:
+        with suppress(ValueError):  # no quality in common, or none at all: a model of one level
+            rates.append(metrics.bd_rate(*points(plain, name), *points(refined, name)))
+    return rates
 
 
 def bd_table(curves: Iterable[Curve], metric: str) -> dict[str, dict[str, float]]:

@@ -88,6 +88,8 @@ def summary(rows: Sequence[Row]) -> list[Row]:
     result = []
     for effort, own in by_effort.items():
         rates = curves.of_pictures(by_effort[1], own, "psnr_db")
+        if not rates:
+            continue
         times = [row["encode_s"] for row in own]
         result.append(
             {

@@ -54,7 +54,7 @@ def rate_distortion(metric: str) -> Callable[[Path], Figure | None]:
     def draw(results: Path) -> Figure | None:
         own = curves.of_set(results)
         chosen = [c for c in own if (c.group == "hvcodec" and c.name not in HIDDEN) or c.name in SHOWN_OWN]
-        chosen += [c for c in anchors.for_set(results.name) if c.name in SHOWN_ANCHORS[metric]]
+        chosen += [c for c in anchors.beside(results) if c.name in SHOWN_ANCHORS[metric]]
         chosen = [curve for curve in chosen if metric in curve.quality]
         if not chosen:
             return None

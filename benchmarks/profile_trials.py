@@ -69,7 +69,7 @@ def load_crops(place: Path, side: int, most: int) -> list[Picture]:
         top, left = (max(length - side, 0) // 2 for length in pixels.shape[:2])
         crop = np.ascontiguousarray(pixels[top : top + side, left : left + side])
         if min(crop.shape[:2]) < MS_SSIM_SIDE:
-            raise ValueError(f"{sample.name}: a picture needs {MS_SSIM_SIDE} pixels on each side")
+            raise ValueError(f"{sample.name}: the metrics need {MS_SSIM_SIDE} pixels on each side, of picture and crop")
         crops.append(image.from_array(crop))
     return crops
 

@@ -79,7 +79,7 @@ def wipe_codecs(codecs: Sequence[Codec]) -> list[Codec]:
 def page_data(folder: Path, unavailable: Sequence[Unavailable] = ()) -> dict[str, Any]:
     """Everything on the page but the pictures of the wipe."""
     documents = store.read_codecs(folder)
-    lines = [*curves.of_set(folder), *anchors.for_set(folder.name)]
+    lines = [*curves.of_set(folder), *anchors.beside(folder)]
     names = {line.name for line in lines}
     return {
         "set": folder.name,

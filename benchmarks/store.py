@@ -34,8 +34,14 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def read_codecs(folder: Path) -> list[dict[str, Any]]:
-    """The rate-distortion results of every codec measured on one set of pictures."""
-    return [read(path) for path in sorted(folder.glob("*.json"))]
+    """The rate-distortion results of every codec measured on one set of pictures.
+
+    Folders of the same name share their results' place, and pictures are added: only those of the set that was
+    measured last belong beside each other.
+    """
+    documents = [read(path) for path in sorted(folder.glob("*.json"))]
+    newest = max((document["environment"]["date"], document["set"]) for document in documents)[1] if documents else []
+    return [document for document in documents if document["set"] == newest]
 
 
 def study_path(folder: Path, name: str) -> Path:

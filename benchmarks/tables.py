@@ -33,7 +33,7 @@ def _bd_rates(results: Path, metric: str) -> str | None:
     own = curves.of_set(results)
     if not own:
         return None
-    known = {curve.name: curve for curve in [*own, *anchors.for_set(results.name)]}
+    known = {curve.name: curve for curve in [*own, *anchors.beside(results)]}
     references = [known[name] for name in REFERENCES[metric] if name in known and metric in known[name].quality]
     rows = []
     for curve in own:
@@ -241,7 +241,7 @@ def designs(results: Path) -> str | None:
 def efforts(results: Path) -> str | None:
     """What effort is worth."""
     study = store.read_study(results, "efforts")
-    if study is None:
+    if study is None or not study["summary"]:
         return None
     rows = [
         [
@@ -273,7 +273,8 @@ def _saved(plain: Path, refined: Path, metric: str) -> list[str]:
     rows = store.read(refined)["rows"]
     rates = curves.of_pictures(store.read(plain)["rows"], rows, metric)
     seconds = median(row["encode_cpu_s"] for row in rows)
-    return [str(len(rates)), f"{fmean(rates):+.1f} %", f"{max(rates):+.1f} %", f"{seconds:.0f} s"]
+    told = [f"{fmean(rates):+.1f} %", f"{max(rates):+.1f} %"] if rates else ["–", "–"]
+    return [str(len(rates)), *told, f"{seconds:.0f} s"]
 
 
 def regions(results: Path) -> str | None:

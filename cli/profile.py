@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from hvcodec import catalog
-from hvcodec.profiles import EQUAL_PROFILE
+from hvcodec.profiles import EQUAL_PROFILE, TRAINED_PROFILE
 
 from .failures import UsageFailure
 from .jobs import check_folder
@@ -76,6 +76,14 @@ class Study:
         """Refuse, before the long work, a file of profiles that is damaged, foreign, or that cannot be written."""
         catalog.fitting_profiles(self.target, self.n_groups)
         check_folder(self.target.absolute().parent, "name a file in another with --out")
+
+    def check_levels(self) -> None:
+        """Refuse a model that knows one level alone: at others it codes, but not well."""
+        if TRAINED_PROFILE in catalog.load_profiles(self._weights, self.n_groups):
+            raise UsageFailure(
+                f"this model was trained for one level, where its rate profile {TRAINED_PROFILE!r} codes: it knows no "
+                "other rates that a profile could lead through"
+            )
 
     def usual_masking(self, metric: str) -> float:
         """None where the model was trained for the eye: it knows better."""
@@ -228,6 +236,7 @@ def search(
 
     default_name, purpose, unit = METRICS[metric]
     study.check_target()
+    study.check_levels()
     n_vectors = profile_search.usual_vectors(points, study.n_groups, rounds)
     n_vectors += len(STEPS_MEASURED_AT) * (1 + study.n_groups)
     masking = study.usual_masking(metric) if masking is None else masking

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,7 +172,19 @@ def fitting_profiles(stored: Path, n_groups: int) -> list[Profile]:
 def store_profile(stored: Path, profile: Profile) -> None:
     """Put a rate profile into a file, in place of one of its name; the others stay. The file is never half."""
     by_name = {known.name: known for known in read_profiles(stored)} | {profile.name: profile}
-    lines = (json.dumps(_rounded(known.to_dict())) for known in by_name.values())
+    _write_profiles(stored, by_name.values())
+
+
+def drop_profile(stored: Path, name: str) -> None:
+    """Take a rate profile out of a file, if it is there."""
+    profiles = read_profiles(stored)
+    left = [profile for profile in profiles if profile.name != name]
+    if len(left) < len(profiles):
+        _write_profiles(stored, left)
+
+
+def _write_profiles(stored: Path, profiles: Iterable[Profile]) -> None:
+    lines = (json.dumps(_rounded(profile.to_dict())) for profile in profiles)
     write_whole(stored, ("[\n" + ",\n".join(lines) + "\n]\n").encode())
 
 

@@ -19,6 +19,7 @@ import os
 import re
 import zipfile
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from hvcodec import image
 from hvcodec.errors import ConfigError, ImageError
 from hvcodec.files import PICTURE_SUFFIXES, lock
 
-from .config import LOG
+from .config import DRAWINGS, LOG
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ INDEX = "index.json"
 _VERSION = 1
 _NAMED_IN_MESSAGE = 5
 _NO_FILE = "it is a link to what is not there, or no regular file"
+_FOLDER_LINK = "it is a link to a folder: put a folder there, or name the other with --data"
 _NO_TEXT = "its name is not UTF-8: rename it"
 _OTHER_FORMAT = "hvcodec does not read this format: save it as PNG"
 
@@ -65,8 +67,7 @@ class Member:
         """Return the bytes of the picture; raises OSError or BadZipFile."""
         if self.inside is None:
             return self.path.read_bytes()
-        with zipfile.ZipFile(self.path) as shard:
-            return shard.read(self.inside)
+        return _opened(self.path, self.path.stat().st_mtime_ns).read(self.inside)
 
     def digest(self) -> bytes:
         """Tell the picture from others by its bytes."""
@@ -74,6 +75,12 @@ class Member:
             return hashlib.sha256(self.read()).digest()
         except (OSError, zipfile.BadZipFile):
             return b"unreadable"
+
+
+@lru_cache(maxsize=1)
+def _opened(shard: Path, changed: int) -> zipfile.ZipFile:
+    """The shard that was read last, kept open: its directory takes long to read where it lists many small pictures."""
+    return zipfile.ZipFile(shard)
 
 
 Members = dict[str, Member]
@@ -183,19 +190,21 @@ def find_pictures(folder: Path) -> tuple[Members, LeftOut]:
 def _is_passed_over(path: Path, folder: Path) -> bool:
     """Whether a path is hidden, or a plot of a run that lies among the pictures."""
     is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return is_hidden or (path.suffix == ".png" and (path.parent / LOG).is_file())
+    return is_hidden or (path.suffix == ".png" and path.stem in DRAWINGS and (path.parent / LOG).is_file())
 
 
 def _pictures_at(path: Path, folder: Path, left_out: LeftOut) -> list[tuple[str, Member]]:
     """The picture that a path below a folder is, or those in the shard that it is; there may be none."""
     if path.name.endswith(SHARD_SUFFIX):
         return _shard_members(path)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES | _OTHER_FORMATS or os.path.isdir(path):
+    suffix, is_folder = path.suffix.lower(), os.path.isdir(path)
+    if not (path.is_symlink() if is_folder else suffix in SUFFIXES | _OTHER_FORMATS):
         return []
     name = path.relative_to(folder).as_posix()
     plain = name.encode(errors="backslashreplace").decode()
-    if plain != name:
+    if is_folder:
+        reason = _FOLDER_LINK
+    elif plain != name:
         reason = _NO_TEXT
     elif suffix not in SUFFIXES:
         reason = _OTHER_FORMAT

@@ -38,6 +38,9 @@ PACKAGED = Path(__file__).resolve().parent / "configs"
 LOG = "log.jsonl"
 """The log of every run, in its folder."""
 
+DRAWINGS = ("loss", "rates", "distortion")
+"""What is drawn of it, each as a PNG file beside it."""
+
 
 @dataclass(frozen=True)
 class DataConfig:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -155,10 +156,14 @@ class Crops:
 def held_out(names: tuple[str, ...], share: float = HELD_OUT_SHARE) -> NDArray[np.bool_]:
     """Tell which pictures are kept for validation, (M,) bool, from a hash of their file names.
 
-    Neither the folder nor the suffixes count, so recoded copies fall on the same side. From a small folder
-    of two pictures or more at least one is held out.
+    Neither the folder nor the suffixes count, so recoded copies fall on the same side; but where files of several
+    folders have the same name (the frames of clips), the folder counts for these. From a small folder of two
+    pictures or more at least one is held out.
     """
-    digests = [hashlib.sha256(_stem(name).encode()).digest() for name in names]
+    plain = [_without_suffixes(name) for name in names]
+    places = Counter(path.name for path in set(plain))
+    keys = [path.name if places[path.name] == 1 else str(path) for path in plain]
+    digests = [hashlib.sha256(key.encode()).digest() for key in keys]
     hashes = np.array([int.from_bytes(digest[:8], "big") for digest in digests], dtype=np.float64)
     chosen = hashes < share * 2.0**64
     if share > 0 and len(names) > 1 and not chosen.any():
@@ -166,11 +171,11 @@ def held_out(names: tuple[str, ...], share: float = HELD_OUT_SHARE) -> NDArray[n
     return chosen
 
 
-def _stem(name: str) -> str:
+def _without_suffixes(name: str) -> PurePosixPath:
     path = PurePosixPath(name)
     while path.suffix.lower() in SUFFIXES:  # shards that recode a.jpg hold a.jpg.png
         path = path.with_suffix("")
-    return path.name
+    return path
 
 
 class Cutter(Protocol):

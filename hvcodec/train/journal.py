@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,15 @@ class Journal:
     def __init__(self, path: Path, *, mute: bool) -> None:
         self.path, self.mute = path, mute
 
-    def rewind(self, step: int) -> None:
-        """Forget what was written after a step: a run that was killed does it again."""
+    def rewind(self, step: int, *, again: Collection[str] = ()) -> None:
+        """Forget what was written after a step, and these kinds of rows at it: the run does it again."""
+
+        def stays(row: Mapping[str, Any]) -> bool:
+            at = row.get("step", 0)
+            return at < step or (at == step and row.get("kind") not in again)
+
         if not self.mute and self.path.exists():
-            kept = [json.dumps(row) + "\n" for row in read_log(self.path) if row.get("step", 0) <= step]
+            kept = [json.dumps(row) + "\n" for row in read_log(self.path) if stays(row)]
             write_whole(self.path, "".join(kept).encode())
 
     def write(self, kind: str, step: int, seconds: float, row: Mapping[str, Any]) -> None:

@@ -29,14 +29,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from hvcodec.catalog import profiles_file, store_profile
+from hvcodec.catalog import drop_profile, profiles_file, store_profile
 from hvcodec.errors import ConfigError, ModelError
 from hvcodec.files import write_whole
 from hvcodec.model import Model, ModelConfig, default_config, tiny_config
 from hvcodec.model.blocks import Block
 from hvcodec.model.likelihood import logistic_bits
 from hvcodec.model.weights import save_weights
-from hvcodec.profiles import single
+from hvcodec.profiles import TRAINED_PROFILE, single
 
 from . import checkpoint, plots, validation
 from .config import LOG, TrainConfig, nearest, parse
@@ -58,6 +58,7 @@ HOST_BATCH = 8  # crops at a time for the linear start, validation and the table
 LADDER_STEP, TABLE_STEP = 1_000_000_000, 2_000_000_000  # addresses of their crops, which no run reaches
 COMPILER = "inductor"  # of torch.compile; tests take one that needs no C++
 SHARED_VARIABLE = "HVCODEC_SHARED"
+MODEL = "model.safetensors"
 
 clock = time.monotonic
 
@@ -280,7 +281,7 @@ class Trainer:
 
     def finish(self) -> Path:
         """Fit the frequency tables, write the model and the plots."""
-        path, objective = self.folder / "model.safetensors", self.step_module.objective
+        path, objective = self.folder / MODEL, self.step_module.objective
         skipped = int(self.optimizer.skipped)
         if 2 * skipped > self.step:
             raise ConfigError(
@@ -294,6 +295,8 @@ class Trainer:
             model_id = save_weights(path, model, fitted.tables, objective.shares)
             if len(levels) == 1:  # at another one this network does not know what it is told
                 store_profile(profiles_file(path), single(levels[0], len(model.config.stages)))
+            else:  # the run may have had one level before it was resumed with another configuration
+                drop_profile(profiles_file(path), TRAINED_PROFILE)
             self.journal.write("tables", self.step, self.seconds, {"id": model_id.hex(), **fitted.report()})
             plots.plot(self.journal.path, self.folder)
         return path
@@ -348,7 +351,7 @@ def train(
     With `resume` the run's own configuration counts unless another is given. Under torchrun every process
     calls this. Raises ConfigError for a configuration, folder or checkpoint that cannot be used.
     """
-    if not resume and checkpoint.checkpoints(folder):
+    if not resume and (checkpoint.checkpoints(folder) or (folder / MODEL).exists()):
         raise ConfigError(f"{folder} holds a run already: resume it, or choose another folder")
     state = checkpoint.load(folder) if resume else None
     if config is None:
@@ -359,10 +362,20 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     with joined(device) as chosen, checkpoint.alone(folder) if is_first() else nullcontext():
         trainer = Trainer(config, folder, chosen, state)
+        is_over = config.schedule.progress(trainer.step, trainer.seconds) == 1
+        if is_over and minutes is not None:
+            raise ConfigError(
+                f"the run has trained for {trainer.seconds / 60:.2f} minutes already, and --minutes counts from its "
+                f"beginning: give more than that, or leave it out to go on as configured"
+            )
         if is_first():
             write_whole(folder / "config.json", (json.dumps(config.to_dict(), indent=1) + "\n").encode())
-        trainer.journal.rewind(trainer.step if resume else -1)
-        return trainer.run()
+        # A run that is over validates and finishes once more, and so it writes the rows of its last step anew.
+        trainer.journal.rewind(trainer.step if resume else -1, again=("validation", "tables") if is_over else ())
+        path = trainer.run()
+        if trainer.world > 1:
+            dist.barrier()  # the first writes the model, and one that leaves early may take it along
+        return path
 
 
 def mean(runs: Sequence[Path], folder: Path, *, data: Path | None = None) -> Path:
@@ -371,17 +384,30 @@ def mean(runs: Sequence[Path], folder: Path, *, data: Path | None = None) -> Pat
     Runs end beside the best weights, each elsewhere, and the mean of runs with a common beginning lies nearer. What
     counts for validation and tables is the configuration of the first. Raises ConfigError for runs that do not fit.
     """
-    if checkpoint.checkpoints(folder) or (folder / "model.safetensors").exists():
+    if checkpoint.checkpoints(folder) or (folder / MODEL).exists():
         raise ConfigError(f"{folder} holds a run already: choose another folder")
     states = [checkpoint.load(run) for run in runs]
     averages = [state["average"] for state in states]
     for run, average in zip(runs, averages, strict=True):
         if {k: v.shape for k, v in average.items()} != {k: v.shape for k, v in averages[0].items()}:
             raise ConfigError(f"{run} is of another structure than {runs[0]}, so their weights have no mean")
-    config = parse(json.loads(states[0]["config"])).given(data=data)
+    configs = [parse(json.loads(state["config"])) for state in states]
+    for run, config, state in zip(runs, configs, states, strict=True):
+        if config.schedule.progress(state["step"], state["seconds"]) < 1:
+            raise ConfigError(f"{run} is not finished: resume it first")
+        if _aim(config) != _aim(configs[0]):
+            raise ConfigError(f"{run} was trained for another distortion or other levels than {runs[0]}")
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(config, folder, "cpu", states[0])
-    together = {name: torch.stack([average[name] for average in averages]) for name in averages[0]}
-    trainer.average.load_state_dict({name: tensors.mean(dim=0) for name, tensors in together.items()})
-    trainer.validate()
-    return trainer.finish()
+    with checkpoint.alone(folder):
+        trainer = Trainer(configs[0].given(data=data), folder, "cpu", states[0])
+        together = {name: torch.stack([average[name] for average in averages]) for name in averages[0]}
+        trainer.average.load_state_dict({name: tensors.mean(dim=0) for name, tensors in together.items()})
+        trainer.validate()
+        return trainer.finish()
+
+
+def _aim(config: TrainConfig) -> tuple[dict[str, float], list[int]]:
+    """What a model is trained for: its distortion, and the levels that it knows."""
+    groups = len(model_config(config.model).stages)
+    objective = build(config.objective.name, config.objective.params, groups=groups, seed=config.run.seed)
+    return dict(objective.shares), list(objective.rho.levels)

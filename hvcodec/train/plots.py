@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from hvcodec.errors import ConfigError
 
+from .config import DRAWINGS
+
 Row = dict[str, Any]
 
 WINDOW_SHARE = 0.02
@@ -35,9 +37,8 @@ def plot(log: Path, out_dir: Path) -> list[Path]:
     if not train and not validation:
         raise ConfigError(f"{log} holds no training steps yet")
     out_dir.mkdir(parents=True, exist_ok=True)
-    drawings = {"loss": _draw_loss, "rates": _draw_rates, "distortion": _draw_distortion}
     paths = []
-    for name, draw in drawings.items():
+    for name, draw in zip(DRAWINGS, (_draw_loss, _draw_rates, _draw_distortion), strict=True):
         figure = Figure(figsize=(8, 5), layout="constrained")
         axes = figure.subplots()
         draw(axes, train, validation)

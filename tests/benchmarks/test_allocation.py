@@ -36,6 +36,13 @@ def test_the_study_holds_grid_diagonal_hull_and_profiles(results: Path) -> None:
     }
 
 
+def test_cells_without_a_quality_are_on_no_hull() -> None:
+    """Small pictures have no MS-SSIM, exact ones no PSNR."""
+    cells = [{"bpp": bpp, "psnr_db": None if bpp == 2 else 30.0 + bpp, "ms_ssim": None} for bpp in (1, 2, 3)]
+    assert allocation.hull(cells, "psnr_db") == [0, 2]
+    assert allocation.hull(cells, "ms_ssim_db") == []
+
+
 @pytest.mark.parametrize("metric", ["psnr_db", "ms_ssim_db", "ssimulacra2"])
 def test_no_allocation_lies_above_the_hull(results: Path, metric: str) -> None:
     study = store.read_study(results, "allocation")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
-from hvcodec_benchmarks import anchors, curves, paths
+from hvcodec_benchmarks import anchors, curves, paths, store
 from hvcodec_benchmarks.curves import Curve
 
 bjontegaard = pytest.importorskip("bjontegaard", reason="bjontegaard is not installed")
@@ -90,6 +92,34 @@ def test_anchors_are_a_copy_with_sources() -> None:
         assert curve.group == ("published" if curve.name.startswith("published/") else "anchor")
 
 
-def test_anchors_belong_to_kodak_only() -> None:
-    assert anchors.for_set("kodak")
-    assert anchors.for_set("holidays") == []
+def stored(folder: Path, name: str, pictures: Sequence[str], date: str = "2026-11-01T00:00:00+00:00") -> None:
+    document = {"codec": name, "set": list(pictures), "environment": {"date": date}}
+    store.write(folder / f"{name}.json", document)
+
+
+def test_anchors_belong_to_the_kodak_pictures_only(tmp_path: Path) -> None:
+    assert anchors.beside(tmp_path / "kodak") == []
+    stored(tmp_path / "kodak", "jpeg", ["holiday", "kodim01"])
+    assert anchors.beside(tmp_path / "kodak") == []
+    stored(tmp_path / "other", "jpeg", [f"kodim{number:02}" for number in range(1, 25)])
+    assert len(anchors.beside(tmp_path / "other")) == len(ANCHORS)
+
+
+def test_only_results_of_the_same_pictures_stand_beside_each_other(tmp_path: Path) -> None:
+    stored(tmp_path, "jpeg", ["a", "b"], "2026-11-01T00:00:00+00:00")
+    stored(tmp_path, "webp", ["c"], "2026-11-02T00:00:00+00:00")
+    assert [document["codec"] for document in store.read_codecs(tmp_path)] == ["webp"]
+    stored(tmp_path, "jpeg", ["c"], "2026-11-03T00:00:00+00:00")
+    assert [document["codec"] for document in store.read_codecs(tmp_path)] == ["jpeg", "webp"]
+
+
+def test_a_similarity_that_is_one_in_a_file_stays_on_the_page() -> None:
+    row = {"bpp": 1.0, "psnr_db": None, "ssimulacra2": 100.0, "ms_ssim": 1.0}
+    curve = curves.from_result({"codec": "x", "title": "X", "version": "1", "averages": [row]})
+    assert curve.quality == {"ssimulacra2": [100.0], "ms_ssim_db": [pytest.approx(63.01, abs=0.01)]}
+
+
+def test_pictures_without_a_bd_rate_are_left_out() -> None:
+    rows = [{"picture": "a", "n_bytes": n, "psnr_db": 30 + n} for n in (1, 2, 3, 4)]
+    flat = [{"picture": "b", "n_bytes": 5, "psnr_db": 30}] * 4
+    assert curves.of_pictures([*rows, *flat], [*rows, *flat], "psnr_db") == [pytest.approx(0, abs=1e-9)]

@@ -12,7 +12,7 @@ from hvcodec_benchmarks import paths
 from synthetic import picture
 
 from hvcodec import catalog, codec, image
-from hvcodec.profiles import RHO_MAX, Profile, uniform
+from hvcodec.profiles import RHO_MAX, Profile, single, uniform
 
 MODEL = "small.safetensors"
 STORED = Path("small.profiles.json")
@@ -135,6 +135,13 @@ def test_profiles_of_another_model_are_its_fault(images: Path, hvcodec: Hvcodec)
         result = hvcodec(*command)
         assert result.exit_code == 6
         assert "belongs to another model" in result.stderr
+
+
+def test_a_model_of_one_level_has_nothing_to_search(images: Path, hvcodec: Hvcodec) -> None:
+    catalog.store_profile(STORED, single(20, 5))
+    result = hvcodec("profile", "search", "--metric", "psnr", "--images", images, "--model", MODEL)
+    assert result.exit_code == 2
+    assert "this model was trained for one level" in result.stderr
 
 
 def test_a_damaged_file_of_profiles_is_told_before_anything_is_encoded(images: Path, hvcodec: Hvcodec) -> None:

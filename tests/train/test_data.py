@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from hvcodec.errors import ConfigError
-from hvcodec.train.cache import _remove_abandoned, decode
+from hvcodec.train.cache import _remove_abandoned, decode, find_pictures
 from hvcodec.train.data import Cache, Crops, DeviceCutter, HostCutter, held_out, pack, shards
 
 SIZE = 32
@@ -151,12 +151,15 @@ def test_what_is_no_file_is_left_out_and_counted(
     (folder / "p01.png").rename(tmp_path / "p01.png")
     (folder / "p01.png").symlink_to(tmp_path / "p01.png")
     (folder / "album.png").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "more pictures").symlink_to(tmp_path / "elsewhere")
     packed = Cache.open(pack(folder, tmp_path / "cache2", min_side=SIZE))
     shards(folder, tmp_path / "shards")
     assert packed.fingerprint == cache.fingerprint
     assert Cache.open(pack(tmp_path / "shards", tmp_path / "cache3", min_side=SIZE)).fingerprint == cache.fingerprint
     assert [record.name for record in caplog.records] == ["hvcodec.train.cache", "hvcodec.train.shards"]
     assert caplog.text.count("2 (link.png, pipe.png): it is a link to what is not there, or no regular file") == 2
+    assert caplog.text.count("1 (more pictures): it is a link to a folder") == 2
     os.mkfifo(folder / "x.shard.zip")
     with pytest.raises(ConfigError, match="not a whole shard"):
         pack(folder, tmp_path / "cache2")
@@ -178,6 +181,7 @@ def test_hidden_folders_and_the_plots_of_runs_are_passed_over(folder: Path, tmp_
         (folder / place).mkdir(parents=True)
         Image.fromarray(smooth(64, 64, 5)).save(folder / place / "loss.png")
     (folder / "runs/first/log.jsonl").write_text("")
+    (folder / "log.jsonl").write_text("")  # a run right beside the pictures hides no other PNG
     assert Cache.open(pack(folder, tmp_path / "cache", min_side=SIZE)).fingerprint == fingerprint
 
 
@@ -353,6 +357,31 @@ def test_holding_out_depends_on_the_file_name_alone() -> None:
     assert 0.014 < chosen.mean() < 0.026
     assert held_out(("one.png", "two.png")).sum() == 1
     assert held_out(("one.png",)).sum() == 0
+
+
+def test_files_of_one_name_in_many_folders_are_held_out_each_on_its_own() -> None:
+    clips = tuple(f"{clip:05}/im{frame}.png" for clip in range(800) for frame in range(1, 8))
+    chosen = held_out(clips)
+    assert 0.014 < chosen.mean() < 0.026
+    assert len({name[-5] for name, held in zip(clips, chosen, strict=True) if held}) == 7
+    recoded = tuple(f"{name}.webp" for name in clips)
+    np.testing.assert_array_equal(held_out(clips + recoded), np.concatenate([chosen, chosen]))
+
+
+def test_a_shard_is_opened_once_for_all_its_pictures(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path,) = shards(folder, tmp_path / "shards")
+    members = list(find_pictures(tmp_path / "shards")[0].values())
+    opened = []
+    plain = zipfile.ZipFile
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *args: opened.append(args) or plain(*args))
+    first = [member.read() for member in members]
+    assert [member.read() for member in members] == first
+    assert opened == [(path,)]
+    (path,) = shards(folder, tmp_path / "shards", force=True, codec="webp")  # another file, maybe of the same name
+    again = list(find_pictures(tmp_path / "shards")[0].values())
+    assert all(np.array_equal(decode(a.read()), decode(b)) for a, b in zip(again, first, strict=True))
 
 
 def test_every_crop_is_an_oriented_window_of_its_picture(cache: Cache) -> None:

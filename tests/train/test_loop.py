@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import math
-from dataclasses import asdict
+import shutil
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,12 +19,14 @@ from synthetic import picture
 from torch import Tensor
 
 from hvcodec import Bytes, Picture, inspect
+from hvcodec.catalog import profiles_file, store_profile
 from hvcodec.codec import Codec
 from hvcodec.entropy import Tables
 from hvcodec.errors import ConfigError
 from hvcodec.model import tiny_config
 from hvcodec.model.rounding import CAUTION
 from hvcodec.model.weights import to_tensors
+from hvcodec.profiles import uniform
 from hvcodec.train import checkpoint, loop, validation
 from hvcodec.train.config import TrainConfig
 from hvcodec.train.forward import forward
@@ -172,6 +175,15 @@ def test_the_mean_of_runs_is_a_model(pictures: Path, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "c", 1, {"average": {"x": torch.zeros(2)}, "config": json.dumps(other.to_dict())})
     with pytest.raises(ConfigError, match=r"c is of another structure than .*a, so their weights have no mean"):
         mean([tmp_path / "a", tmp_path / "c"], tmp_path / "none")
+    unfinished = checkpoint.load(tmp_path / "b")
+    checkpoint.save(tmp_path / "d", 1, {**unfinished, "step": 1})
+    with pytest.raises(ConfigError, match=r"d is not finished: resume it first"):
+        mean([tmp_path / "a", tmp_path / "d"], tmp_path / "none")
+    for name, params in {"e": {"ms_ssim": 0.5}, "f": {"rho": 20}}.items():
+        objective = {"name": "beta_vae" if "rho" in params else "per_layer_beta", "params": params}
+        train(configuration(pictures, schedule={"steps": 1}, objective=objective), tmp_path / name, device="cpu")
+        with pytest.raises(ConfigError, match=f"{name} was trained for another distortion or other levels than"):
+            mean([tmp_path / "a", tmp_path / name], tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
@@ -295,6 +307,36 @@ def test_a_longer_budget_goes_on_with_a_finished_run(pictures: Path, tmp_path: P
     assert [row["step"] for row in rows(tmp_path, "train")] == [1, 2, 3, 4, 5]
 
 
+def test_minutes_that_are_over_train_nothing_and_say_so(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        Ticks().install(patch)
+        train(configuration(pictures), tmp_path, minutes=0.05, device="cpu")
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+        with pytest.raises(ConfigError, match=r"has trained for 0\.05 minutes already, and --minutes counts from its"):
+            train(None, tmp_path, resume=True, minutes=0.04, device="cpu")
+        assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+        train(None, tmp_path, resume=True, minutes=0.1, device="cpu")
+    assert len(rows(tmp_path, "train")) == 6
+
+
+def test_a_run_that_is_over_finishes_again_without_a_trace(pictures: Path, tmp_path: Path) -> None:
+    train(configuration(pictures, schedule={"steps": 2}), tmp_path, device="cpu")
+    before = {kind: rows(tmp_path, kind) for kind in ("train", "validation", "tables")}
+    train(None, tmp_path, resume=True, device="cpu")
+    assert {kind: rows(tmp_path, kind) for kind in ("train", "validation", "tables")} == before
+
+
+def test_a_run_that_learns_more_levels_loses_the_profile_of_one(pictures: Path, tmp_path: Path) -> None:
+    one = configuration(pictures, objective={"name": "beta_vae", "params": {"rho": 20}}, schedule={"steps": 1})
+    path = train(one, tmp_path, device="cpu")
+    store_profile(profiles_file(path), replace(uniform(5), name="mine"))
+    assert set(Codec(path).profiles) == {"equal", "trained", "mine"}
+    train(configuration(pictures, schedule={"steps": 2}), tmp_path, resume=True, device="cpu")
+    assert set(Codec(path).profiles) == {"equal", "mine"}
+
+
 def test_minutes_replace_steps_and_data_is_remembered(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -387,6 +429,10 @@ def test_a_run_is_not_overwritten_and_only_continued_as_what_it_is(pictures: Pat
     train(config, tmp_path, device="cpu")
     with pytest.raises(ConfigError, match="holds a run already"):
         train(config, tmp_path, device="cpu")
+    (tmp_path / "alone").mkdir()
+    shutil.copy(tmp_path / "model.safetensors", tmp_path / "alone")
+    with pytest.raises(ConfigError, match="holds a run already"):
+        train(config, tmp_path / "alone", device="cpu")
     other = configuration(pictures, objective={"name": "geco", "params": {"mse": 1e-3}})
     with pytest.raises(ConfigError, match="the checkpoint is of another model, objective or version"):
         train(other, tmp_path, resume=True, device="cpu")
