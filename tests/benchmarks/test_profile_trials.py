@@ -129,7 +129,7 @@ def test_pictures_that_cannot_be_judged_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no picture"):
         load_crops(tmp_path, 512, 8)
     image.write(picture(300, 160), tmp_path / "flat.png")
-    with pytest.raises(ValueError, match="flat: a picture needs 161 pixels"):
+    with pytest.raises(ValueError, match="flat: the metrics need 161 pixels"):
         load_crops(tmp_path, 512, 8)
 
 

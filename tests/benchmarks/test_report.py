@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from browser import browser, missing, show
-from hvcodec_benchmarks import report, wipe
+from hvcodec_benchmarks import anchors, report, wipe
 from hvcodec_benchmarks.codecs import Codec, Unavailable
 from hvcodec_benchmarks.pictures import Sample
 from hvcodec_benchmarks.progress import Reporter
@@ -49,13 +49,22 @@ def test_the_page_is_alone(page: Path) -> None:
 def test_the_page_holds_what_was_measured(page: Path, samples: list[Sample]) -> None:
     data = data_of(page)
     names = {curve["name"] for curve in data["curves"]}
-    assert {"hvcodec-psnr-e1", "webp-m6", "published/vtm-18.0"} <= names
+    assert names == {"hvcodec-psnr-e1", "hvcodec-perceptual-e1", "webp-m6"}
     assert data["bd"]["psnr_db"]["webp-m6"]["webp-m6"] == 0
     assert data["unavailable"] == [{"title": ABSENT.title, "reason": ABSENT.reason}]
     assert [picture["name"] for picture in data["wipe"]["pictures"]] == [sample.name for sample in samples]
     webp = next(one for one in data["wipe"]["pictures"][0]["shown"] if one["codec"] == "webp-m6")
     assert webp["native"]
     assert webp["src"].startswith("data:image/webp;base64,")
+
+
+def test_anchors_stand_beside_the_pictures_that_they_are_of(
+    results: Path, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(anchors, "KODAK", [sample.name for sample in samples])
+    data = report.page_data(results)
+    assert {"hvcodec-psnr-e1", "published/vtm-18.0"} <= {curve["name"] for curve in data["curves"]}
+    assert data["reference"] == "published/vtm-18.0"
 
 
 def test_pictures_are_compared_at_about_equal_bytes(page: Path) -> None:
