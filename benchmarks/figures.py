@@ -138,7 +138,8 @@ def allocation(results: Path) -> Figure | None:
         return None
     figure, both = pyplot.subplots(1, 2, figsize=(10.4, 4.6))
     for axes, metric in zip(both, ("psnr_db", "ssimulacra2"), strict=True):
-        _surface(axes, study, metric)
+        if all(cell[metric] is not None for cell in study["cells"]):  # exact pictures have no PSNR
+            _surface(axes, study, metric)
     figure.tight_layout()
     handles, labels = both[0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0.0))

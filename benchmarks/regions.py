@@ -24,7 +24,7 @@ from .efforts import version
 from .environment import environment
 from .fingerprint import digest, fixed_picture
 from .pictures import Sample
-from .rows import metrics_digest
+from .rows import SSIMULACRA2_SIDE, metrics_digest
 from .target_study import search_digest
 
 STUDY = "regions"
@@ -70,15 +70,17 @@ def measure(codec: Codec, sample: Sample, profile: str, bpp: float) -> Row:
     row: Row = {"profile": profile, "effort": EFFORT, "bpp": bpp}
     for name, encoded in (("plain", plain), ("masked", masked)):
         inside, outside = (psnr(picture, encoded, where) for where in (mask > 0, mask == 0))
-        score = metrics.ssimulacra2(*(middle(shown.pixels) for shown in (picture, encoded.decoded())))
+        middles = [middle(shown.pixels) for shown in (picture, encoded.decoded())]
+        is_large = min(middles[0].shape[:2]) >= SSIMULACRA2_SIDE
         row[name] = {
             "n_bytes": encoded.n_bytes,
             "inside_db": round(inside, 3),
             "outside_db": round(outside, 3),
-            "inside_ssimulacra2": round(score, 3),
+            "inside_ssimulacra2": round(metrics.ssimulacra2(*middles), 3) if is_large else None,
         }
     for unit in ("db", "ssimulacra2"):
-        row[f"gain_{unit}"] = round(row["masked"][f"inside_{unit}"] - row["plain"][f"inside_{unit}"], 3)
+        plainly, better = (row[name][f"inside_{unit}"] for name in ("plain", "masked"))
+        row[f"gain_{unit}"] = None if plainly is None else round(better - plainly, 3)
     return row
 
 
@@ -95,6 +97,12 @@ def ellipse(height: int, width: int) -> Array:
     y, x = (np.arange(height) + 0.5) / height - 0.5, (np.arange(width) + 0.5) / width - 0.5
     inside = (x[None, :] / HALF_AXES[0]) ** 2 + (y[:, None] / HALF_AXES[1]) ** 2 <= 1
     return np.where(inside, 255, 0).astype(np.uint8)
+
+
+def mean_of(gains: Sequence[float | None]) -> float | None:
+    """Their mean; pictures may be too small for a score."""
+    scored = [gain for gain in gains if gain is not None]
+    return round(fmean(scored), 1) if scored else None
 
 
 def psnr(picture: Picture, encoded: Encoded, where: Array) -> float:
@@ -118,7 +126,7 @@ def summary(rows: Sequence[Row]) -> list[Row]:
                     "bpp": bpp,
                     "mean_gain_db": round(fmean(gains), 2),
                     "least_gain_db": round(min(gains), 2),
-                    "mean_gain_ssimulacra2": round(fmean(row["gain_ssimulacra2"] for row in own), 1),
+                    "mean_gain_ssimulacra2": mean_of([row["gain_ssimulacra2"] for row in own]),
                     "mean_bytes_percent": round(100 * (fmean(sizes) - 1), 2),
                 }
             )

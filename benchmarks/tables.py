@@ -288,7 +288,7 @@ def regions(results: Path) -> str | None:
             f"{row['bpp']:g}",
             f"{row['mean_gain_db']:+.2f} dB",
             f"{row['least_gain_db']:+.2f} dB",
-            f"{row['mean_gain_ssimulacra2']:+.1f}",
+            "–" if row["mean_gain_ssimulacra2"] is None else f"{row['mean_gain_ssimulacra2']:+.1f}",
             f"{row['mean_bytes_percent']:+.1f} %",
         ]
         for row in study["summary"]

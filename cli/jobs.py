@@ -96,8 +96,8 @@ def _inside(root: Path, accept: frozenset[str]) -> Iterator[Path]:
     for folder, below, names in os.walk(root, onerror=lambda err: unreadable.append(Path(err.filename))):
         below[:] = [name for name in below if not name.startswith(".")]
         paths = [Path(folder, name) for name in names if not name.startswith(".")]
-        # A link that leads nowhere is told when it is read.
-        yield from (p for p in paths if p.suffix.lower() in accept and (p.is_file() or not p.exists()))
+        # What a link that leads nowhere or a folder that cannot be entered hides is told when it is read.
+        yield from (p for p in paths if p.suffix.lower() in accept and (os.path.isfile(p) or not os.path.exists(p)))
     yield from unreadable
 
 
@@ -112,7 +112,7 @@ def _target(
     named = source.with_suffix(suffix) if source.suffix.lower() in accept else source.with_name(source.name + suffix)
     if into is None:
         return named
-    return into / (named.name if root is None else named.relative_to(root))
+    return into / (named.name if root in (None, source) else named.relative_to(root))
 
 
 def _check_stream(jobs: Sequence[Job], as_json: bool) -> None:

@@ -172,7 +172,7 @@ def _read_positions(_: click.Context, __: click.Parameter, value: str) -> tuple[
 
 
 def _read_name(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    if value in ("", EQUAL_PROFILE):
+    if value in ("", EQUAL_PROFILE, TRAINED_PROFILE):
         raise click.BadParameter(f"{value!r} cannot be the name of a profile that is searched for")
     return value
 

@@ -28,9 +28,9 @@ from .entropy import LayerDecoder, LayerEncoder, Tables
 from .errors import CorruptError, DesyncError, ImageError, LimitError, ModelError
 from .model import refine, strips, weights
 from .model.config import ALIGN
-from .model.importance import combined, of_mask, of_masking
+from .model.importance import beyond_white, combined, of_mask, of_masking
 from .model.refine import GoOn
-from .model.rounding import MASKED_CAUTION, usual_caution
+from .model.rounding import CAUTION, usual_caution
 from .model.walk import walk_prior
 from .picture import Picture
 from .profiles import MOST_MASKING
@@ -184,7 +184,7 @@ class Codec:
             return encode(vector, chosen.masking, trim)
 
         # Less than nothing in favour of the rate would turn zeros into ones: bits for a worse picture.
-        least_trim = max(-self._caution(effort, roi), -rate.MOST_TRIM)
+        least_trim = max(-self._caution(effort), -rate.MOST_TRIM)
         return rate.search(trial, target, guide, first_guess=first_guess, least_trim=least_trim).trial
 
     def _first_guess(
@@ -364,7 +364,10 @@ class Codec:
         rows, rates = self._pixel_rows(pictures), self._rates(rhos)
         roi = None if rois is None else of_mask(torch.stack([_mask(roi) for roi in rois]).to(self.device))
         importance = combined(roi, of_masking(rows, height, width, masking) if masking else None)
-        choice = strips.Choice(self._caution(effort, rois) + trim, importance=importance)
+        caution = self._caution(effort)
+        if caution == 0 and roi is not None:
+            caution, importance = CAUTION, beyond_white(roi)
+        choice = strips.Choice(caution + trim, importance=importance)
         if ITERATIONS[effort]:
             with self._precision_of(effort):
                 task = refine.Task(self.model, rates, choice.caution, importance, roi, self.distortion)
@@ -394,10 +397,9 @@ class Codec:
     def _rates(self, rhos: Sequence[Sequence[int]]) -> Tensor:
         return torch.tensor([list(rho) for rho in rhos], dtype=torch.float32, device=self.device)
 
-    def _caution(self, effort: int, mask: object) -> float:
-        """How far symbols are rounded in favour of the rate; a mask tells by this where errors count less."""
-        usual = usual_caution(self.distortion) if effort else 0.0
-        return usual or (0.0 if mask is None else MASKED_CAUTION)
+    def _caution(self, effort: int) -> float:
+        """How far symbols are rounded in favour of the rate."""
+        return usual_caution(self.distortion) if effort else 0.0
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")

@@ -429,15 +429,25 @@ def _metadata(img: Image.Image) -> dict[str, Any]:
     if isinstance(img, TiffImagePlugin.TiffImageFile):
         tags = _descriptive(img.getexif())
         exif = tags.tobytes() if len(tags) else None
-    elif "exif" not in img.info and "Raw profile type exif" in img.info:  # how ImageMagick wrote it into PNG
-        with suppress(ValueError):  # not what it says
-            exif = bytes.fromhex("".join(img.info["Raw profile type exif"].split()[2:]))
     else:
-        exif = img.info.get("exif")
+        exif = img.info.get("exif") or _raw_profile(img, "exif")
     if isinstance(exif, bytes):
         exif = re.sub(rb"\A(?:Exif\0\0)+", b"", exif)
-    found = {"icc": img.info.get("icc_profile"), "exif": exif, "xmp": img.info.get("xmp")}
+    found = {
+        "icc": img.info.get("icc_profile") or _raw_profile(img, "icc"),
+        "exif": exif,
+        "xmp": img.info.get("xmp") or _raw_profile(img, "xmp"),
+    }
     return {name: data if isinstance(data, bytes) and data else None for name, data in found.items()}
+
+
+def _raw_profile(img: Image.Image, kind: str) -> bytes | None:
+    """Metadata as ImageMagick wrote it into PNG: a text of hexadecimal digits after its name and length."""
+    text = img.info.get(f"Raw profile type {kind}")
+    if isinstance(text, str):
+        with suppress(ValueError):  # not what it says
+            return bytes.fromhex("".join(text.split()[2:]))
+    return None
 
 
 def _descriptive(source: Image.Exif) -> Image.Exif:

@@ -216,7 +216,9 @@ class _Course(Generic[TrialT]):
         """The best trial that keeps to the target; TargetError where there is none, or no end reaches it."""
         nearest = self.nearest
         assert nearest.trial is not None
-        rho, is_met = self.guide.ladder[nearest.rung], self.target.is_met(nearest.value)
+        # The search is stricter where much of a file is given; nobody asked for that.
+        rho, asked = self.guide.ladder[nearest.rung], self.target.plain
+        is_met = asked.is_met(asked.value(nearest.trial))
         result = Result(rho, nearest.trim, nearest.trial, len(self.attempts), is_met)
         if is_met or (self.any_kept and not self._at_end()):
             return result

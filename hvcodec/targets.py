@@ -94,6 +94,11 @@ class Target(ABC):
         """The same for a picture of so many pixels whose file holds so many bytes that no setting changes."""
         return self
 
+    @property
+    def plain(self) -> Target:
+        """The same without regard to what no setting changes: what was asked for."""
+        return self
+
     def is_kept(self, value: float) -> bool:
         """Whether the side of the window that matters is respected."""
         return value <= self.high if self.is_limit else value >= self.low
@@ -124,6 +129,10 @@ class Bytes(Target):
 
     def beside(self, n_bytes: int, n_pixels: int) -> Bytes:
         return replace(self, _given=n_bytes)
+
+    @property
+    def plain(self) -> Bytes:
+        return replace(self, _given=0)
 
     @property
     def goal(self) -> float:
@@ -160,6 +169,10 @@ class Bpp(Target):
 
     def beside(self, n_bytes: int, n_pixels: int) -> Bpp:
         return replace(self, _given=8 * n_bytes / n_pixels)
+
+    @property
+    def plain(self) -> Bpp:
+        return replace(self, _given=0.0)
 
     @property
     def goal(self) -> float:

@@ -2,7 +2,8 @@
 
 Two sources, which multiply. A mask says where a picture matters to its user. And masking says where an eye would see
 an error: less in busy surroundings than in smooth ones, which is also what structural similarity measures.
-Weights have mean 1, so they move bits and leave the balance of rate and error to rho.
+Those of masking have mean 1, so they move bits and leave the balance of rate and error to rho. Those of a mask have
+1 where it is whitest: there a picture is coded as rho says, elsewhere cheaper, and rho may rise for what that saves.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ GRID = 4
 MASK_FLOOR = 1 / 128
 """What the error of a black pixel of a mask counts, where that of a white one counts 1."""
 
+LEAST_BEYOND = 1e-6
+"""In place of nothing, which cannot be divided by."""
+
 WINDOW = 5
 """Surroundings in which a picture is busy or smooth: so many squares to each side of a window."""
 
@@ -34,7 +38,8 @@ PixelRows = Callable[[int, int], Tensor]
 
 def of_mask(mask: Tensor) -> Tensor:
     """Weights from masks (N, 1, height, width) of 0 (black) to 1 (white), on a logarithmic scale."""
-    return _balanced(F.avg_pool2d(MASK_FLOOR ** (1 - mask), GRID))
+    weights = F.avg_pool2d(MASK_FLOOR ** (1 - mask), GRID)
+    return weights / weights.amax(dim=(1, 2, 3), keepdim=True)
 
 
 def of_masking(pixels: PixelRows, height: int, width: int, strength: float) -> Tensor:
@@ -46,13 +51,22 @@ def of_masking(pixels: PixelRows, height: int, width: int, strength: float) -> T
         parts.append(torch.cat([F.avg_pool2d(luma, GRID), F.avg_pool2d(luma.square(), GRID)], dim=1))
     moments = F.avg_pool2d(torch.cat(parts, dim=2), WINDOW, 1, WINDOW // 2, count_include_pad=False)
     mean, square = moments[:, :1], moments[:, 1:]
-    return _balanced(((square - mean.square()).clamp_min(0) + SMOOTH) ** -strength)
+    weights = ((square - mean.square()).clamp_min(0) + SMOOTH) ** -strength
+    return weights / weights.mean(dim=(1, 2, 3), keepdim=True)
+
+
+def beyond_white(weights: Tensor) -> Tensor:
+    """Those of a mask, for rounding that leaves white as it is without one: there they have no bound.
+
+    Elsewhere one over such a weight tells how much less an error counts: 1 where half as much, 127 in black.
+    """
+    return 1 / (1 / weights - 1).clamp_min(LEAST_BEYOND)
 
 
 def combined(*weights: Tensor | None) -> Tensor | None:
     """The product of those that there are."""
     present = [weight for weight in weights if weight is not None]
-    return _balanced(torch.stack(present).prod(dim=0)) if present else None
+    return torch.stack(present).prod(dim=0) if present else None
 
 
 def at_positions(weights: Tensor | None, like: Tensor) -> Tensor | float:
@@ -64,7 +78,3 @@ def weighed(error: Tensor, weights: Tensor | None) -> Tensor:
     """Sums of an error (N, 3, height, width) over all channels of each square, with its weight."""
     per_square = F.avg_pool2d(error.sum(dim=1, keepdim=True), GRID) * GRID**2
     return per_square if weights is None else per_square * weights
-
-
-def _balanced(weights: Tensor) -> Tensor:
-    return weights / weights.mean(dim=(1, 2, 3), keepdim=True)

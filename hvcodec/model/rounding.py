@@ -26,9 +26,6 @@ CAUTION = 0.3
 For models that are trained for the squared error. Where others count, its price misleads, and nearest is best.
 """
 
-MASKED_CAUTION = 0.2
-"""The same with a mask where nearest is best without one: the price is what moves bits into the white region."""
-
 HIGHEST_THRESHOLD = 0.95
 _MAGNITUDES = 16  # beyond these the cost of one more hardly changes
 

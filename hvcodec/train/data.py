@@ -156,13 +156,13 @@ class Crops:
 def held_out(names: tuple[str, ...], share: float = HELD_OUT_SHARE) -> NDArray[np.bool_]:
     """Tell which pictures are kept for validation, (M,) bool, from a hash of their file names.
 
-    Neither the folder nor the suffixes count, so recoded copies fall on the same side; but where files of several
-    folders have the same name (the frames of clips), the folder counts for these. From a small folder of two
+    Neither the folder nor the suffixes count, so a recoded copy falls on the same side; but where more than two
+    folders have files of one name (the frames of clips), the folder counts for these. From a small folder of two
     pictures or more at least one is held out.
     """
     plain = [_without_suffixes(name) for name in names]
     places = Counter(path.name for path in set(plain))
-    keys = [path.name if places[path.name] == 1 else str(path) for path in plain]
+    keys = [path.name if places[path.name] <= 2 else str(path) for path in plain]
     digests = [hashlib.sha256(key.encode()).digest() for key in keys]
     hashes = np.array([int.from_bytes(digest[:8], "big") for digest in digests], dtype=np.float64)
     chosen = hashes < share * 2.0**64

@@ -351,8 +351,10 @@ def train(
     With `resume` the run's own configuration counts unless another is given. Under torchrun every process
     calls this. Raises ConfigError for a configuration, folder or checkpoint that cannot be used.
     """
-    if not resume and (checkpoint.checkpoints(folder) or (folder / MODEL).exists()):
+    if not resume and checkpoint.checkpoints(folder):
         raise ConfigError(f"{folder} holds a run already: resume it, or choose another folder")
+    if not resume and (folder / MODEL).exists():
+        raise ConfigError(f"{folder} holds a model already: choose another folder")
     state = checkpoint.load(folder) if resume else None
     if config is None:
         if state is None:

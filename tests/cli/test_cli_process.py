@@ -80,8 +80,9 @@ def test_closed_streams_are_told(photo: Path, process: Process, closed: int, arg
     assert (b"is closed: name a file" in done.stderr) is (code == 2)
 
 
-def test_a_reader_that_leaves_early_causes_no_traceback(photo: Path) -> None:
-    command = [sys.executable, "-m", "hvcodec_cli.main", "models", "--json"]
+@pytest.mark.parametrize("args", [["models", "--json"], ["compress", "--help"], ["--help"], ["--version"]])
+def test_a_reader_that_leaves_early_causes_no_traceback(photo: Path, args: list[str]) -> None:
+    command = [sys.executable, "-m", "hvcodec_cli.main", *args]
     read, write = os.pipe()
     os.close(read)
     try:

@@ -158,10 +158,10 @@ def test_a_picture_that_cannot_be_read_is_exit_3(images: Path, hvcodec: Hvcodec,
     (images / "0.png").write_bytes(b"no picture")
     result = hvcodec("profile", *args, "--images", images, "--model", MODEL)
     assert result.exit_code == 3
-    assert f"{images / '0.png'}: Pillow cannot read this picture" in result.stderr
+    assert f"{images / '0.png'}: this is no picture that hvcodec can read" in result.stderr
 
 
-@pytest.mark.parametrize("name", ["", "equal"])
+@pytest.mark.parametrize("name", ["", "equal", "trained"])
 def test_names_that_are_taken_are_refused(images: Path, hvcodec: Hvcodec, name: str) -> None:
     result = hvcodec("profile", "search", "--metric", "psnr", "--name", name, "--images", images, "--model", MODEL)
     assert result.exit_code == 2

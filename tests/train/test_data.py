@@ -366,6 +366,8 @@ def test_files_of_one_name_in_many_folders_are_held_out_each_on_its_own() -> Non
     assert len({name[-5] for name, held in zip(clips, chosen, strict=True) if held}) == 7
     recoded = tuple(f"{name}.webp" for name in clips)
     np.testing.assert_array_equal(held_out(clips + recoded), np.concatenate([chosen, chosen]))
+    originals, copies = (tuple(f"{folder}/{i}.png" for i in range(2000)) for folder in ("originals", "copies"))
+    np.testing.assert_array_equal(held_out(originals + copies)[:2000], held_out(originals + copies)[2000:])
 
 
 def test_a_shard_is_opened_once_for_all_its_pictures(

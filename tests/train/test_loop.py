@@ -431,7 +431,7 @@ def test_a_run_is_not_overwritten_and_only_continued_as_what_it_is(pictures: Pat
         train(config, tmp_path, device="cpu")
     (tmp_path / "alone").mkdir()
     shutil.copy(tmp_path / "model.safetensors", tmp_path / "alone")
-    with pytest.raises(ConfigError, match="holds a run already"):
+    with pytest.raises(ConfigError, match="holds a model already"):
         train(config, tmp_path / "alone", device="cpu")
     other = configuration(pictures, objective={"name": "geco", "params": {"mse": 1e-3}})
     with pytest.raises(ConfigError, match="the checkpoint is of another model, objective or version"):

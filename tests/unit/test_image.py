@@ -385,12 +385,13 @@ def test_metadata_behind_the_pixels_of_a_png() -> None:
         assert (picture.exif, picture.xmp) == (exif(3), XMP)
 
 
-def test_exif_as_imagemagick_wrote_it_into_png() -> None:
+def test_metadata_as_imagemagick_wrote_them_into_png() -> None:
     info = PngImagePlugin.PngInfo()
-    data = b"Exif\0\0" + exif(8)
-    lines = [data.hex()[i : i + 72] for i in range(0, 2 * len(data), 72)]
-    info.add_text("Raw profile type exif", "\n".join(["", "exif", f"{len(data):8}", *lines]), zip=True)
-    assert read(saved(Image.new("RGB", (4, 4)), "PNG", pnginfo=info)).exif == exif(8)
+    for kind, data in {"exif": b"Exif\0\0" + exif(8), "icc": ICC, "xmp": XMP}.items():
+        lines = [data.hex()[i : i + 72] for i in range(0, 2 * len(data), 72)]
+        info.add_text(f"Raw profile type {kind}", "\n".join(["", kind, f"{len(data):8}", *lines]), zip=True)
+    back = read(saved(Image.new("RGB", (4, 4)), "PNG", pnginfo=info))
+    assert (back.exif, back.icc, back.xmp) == (exif(8), ICC, XMP)
 
 
 def test_exif_that_is_none_is_passed_over() -> None:

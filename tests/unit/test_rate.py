@@ -71,6 +71,18 @@ def test_a_perfect_expectation_needs_two_encodes():
     assert (result.rho, result.trim) == encode.asked[-1]
 
 
+def test_the_window_is_that_of_what_answers_to_the_rate_until_nothing_is_left():
+    """Of 21,000 bytes 20,000 are metadata: the smallest file is 3 % below, but the picture can have four times more."""
+    curve, given_bytes = (lambda i: 20_000 + 250 * math.exp(0.01 * i)), 20_000
+    found = search(bytes_at(curve), Bytes(21_000).beside(given_bytes, N_PIXELS), line_guide(300), first_guess=0)
+    assert found.within_tolerance and 20_970 <= found.trial.n_bytes <= 21_000
+    # At the upper end what was asked for counts: 98 % of the file, though only 60 % of the rest.
+    end = search(bytes_at(curve), Bytes(21_000).beside(given_bytes, N_PIXELS), line_guide(90))
+    assert end.within_tolerance and end.trial.n_bytes == round(curve(89))
+    with pytest.raises(TargetError, match=r"no setting gives 22000 bytes: .* \(quality 100\)"):
+        search(bytes_at(curve), Bytes(22_000).beside(given_bytes, N_PIXELS), line_guide(90))
+
+
 def test_only_the_nearest_trial_is_kept_meanwhile():
     kept, alive = [], []
 
