@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from numbers import Integral
@@ -25,7 +25,7 @@ from torch import Tensor
 from . import catalog, container, extras, metrics, rate
 from .container import Extra
 from .entropy import LayerDecoder, LayerEncoder, Tables
-from .errors import CorruptError, DesyncError, ImageError, LimitError, ModelError
+from .errors import CorruptError, DesyncError, ImageError, LimitError, ModelError, TargetError
 from .model import refine, strips, weights
 from .model.config import ALIGN
 from .model.importance import beyond_white, combined, of_mask, of_masking
@@ -162,40 +162,60 @@ class Codec:
         target, ValueError for settings that do not exist or a mask of another size, TypeError for other arguments.
         """
         _check_pictures([picture])
+        if roi is not None:
+            _check_rois([roi], [picture])
 
-        def encode(vector: Sequence[int], masking: float = 0.0, trim: float = 0.0) -> Encoded:
+        def encode(mask: Array | None, vector: Sequence[int], masking: float = 0.0, trim: float = 0.0) -> Encoded:
             return self.encode(
-                picture, vector, effort=effort, roi=roi, masking=masking, trim=trim, digests=digests, go_on=go_on
+                picture, vector, effort=effort, roi=mask, masking=masking, trim=trim, digests=digests, go_on=go_on
             )
 
         if rho is not None:
-            return encode(rho)
+            return encode(roi, rho)
         chosen = self.profile(profile)
         if target is None:
-            return encode(chosen.rho(quality), chosen.masking)
+            return encode(roi, chosen.rho(quality), chosen.masking)
         if not isinstance(target, rate.Target):
             raise TypeError(f"a target is Bytes, Bpp, Psnr, MsSsim or Ssimulacra2, not {type(target).__name__}")
         given = sum(map(len, _pack_extras(picture).values()))
         target = target.beside(given, picture.width * picture.height)
         guide = chosen.guide(target)
-        first_guess = self._first_guess(picture, target, guide, chosen.masking, look=effort > 0)
+        first_guess = self._first_guess(picture, roi, target, guide, chosen.masking, look=effort > 0)
 
-        def trial(vector: rate.Rho, trim: float) -> Encoded:
-            return encode(vector, chosen.masking, trim)
+        def search(mask: Array | None) -> Encoded:
+            def trial(vector: rate.Rho, trim: float) -> Encoded:
+                return encode(mask, vector, chosen.masking, trim)
 
-        # Less than nothing in favour of the rate would turn zeros into ones: bits for a worse picture.
-        least_trim = max(-self._caution(effort), -rate.MOST_TRIM)
-        return rate.search(trial, target, guide, first_guess=first_guess, least_trim=least_trim).trial
+            # Less than nothing in favour of the rate would turn zeros into ones: bits for a worse picture.
+            least_trim = max(-self._caution(effort, mask), -rate.MOST_TRIM)
+            return rate.search(trial, target, guide, first_guess=first_guess, least_trim=least_trim).trial
+
+        for mask in _lighter_and_lighter(roi):
+            try:
+                return search(mask)
+            except TargetError as err:  # where white is perfect already, the rest has what is left
+                assert isinstance(err.nearest, rate.Result)
+                if target.value(err.nearest.trial) > target.aim:
+                    raise
+        return search(None)
 
     def _first_guess(
-        self, picture: Picture, target: rate.Target, guide: rate.Guide, masking: float, *, look: bool
+        self,
+        picture: Picture,
+        roi: Array | None,
+        target: rate.Target,
+        guide: rate.Guide,
+        masking: float,
+        *,
+        look: bool,
     ) -> int:
         """Where in the guide to begin: what pictures give on the mean, corrected by a look at a part of this one."""
         aim = target.metric_aim(picture.width * picture.height)
         index = guide.index(aim)
         if not look or picture.width * picture.height < LEAST_SAMPLED:
             return index
-        sample = self.encode_batch([_sample(picture)], [guide.ladder[index]], masking=masking)[0]
+        rois = None if roi is None else [_sample(Picture(roi)).pixels]
+        sample = self.encode_batch([_sample(picture)], [guide.ladder[index]], rois=rois, masking=masking)[0]
         return guide.index(guide.expected[index] + aim - METRICS[target.metric](sample))
 
     def encode(
@@ -215,7 +235,7 @@ class Codec:
         `masking` says how much less an error counts in busy surroundings than in smooth ones: 0 not at all,
         1 by as much as their variance is larger. `trim` makes the file a little smaller (above 0) or larger
         than the rate vector alone would: by a few percent for 0.1. Below 0 it is of no use at effort 0 and for
-        models that are trained for the eye: their symbols are the nearest integers already.
+        models that are trained for the eye, but with a mask: their symbols are the nearest integers already.
         """
         rois = None if roi is None else [roi]
         return self.encode_batch(
@@ -364,10 +384,9 @@ class Codec:
         rows, rates = self._pixel_rows(pictures), self._rates(rhos)
         roi = None if rois is None else of_mask(torch.stack([_mask(roi) for roi in rois]).to(self.device))
         importance = combined(roi, of_masking(rows, height, width, masking) if masking else None)
-        caution = self._caution(effort)
-        if caution == 0 and roi is not None:
-            caution, importance = CAUTION, beyond_white(roi)
-        choice = strips.Choice(caution + trim, importance=importance)
+        if roi is not None and self._caution(effort, None) == 0:
+            importance = beyond_white(roi)
+        choice = strips.Choice(self._caution(effort, roi) + trim, importance=importance)
         if ITERATIONS[effort]:
             with self._precision_of(effort):
                 task = refine.Task(self.model, rates, choice.caution, importance, roi, self.distortion)
@@ -397,9 +416,10 @@ class Codec:
     def _rates(self, rhos: Sequence[Sequence[int]]) -> Tensor:
         return torch.tensor([list(rho) for rho in rhos], dtype=torch.float32, device=self.device)
 
-    def _caution(self, effort: int) -> float:
-        """How far symbols are rounded in favour of the rate."""
-        return usual_caution(self.distortion) if effort else 0.0
+    def _caution(self, effort: int, mask: object) -> float:
+        """How far symbols are rounded in favour of the rate; where nearest is best, a mask tells where it is not."""
+        usual = usual_caution(self.distortion) if effort else 0.0
+        return usual or (0.0 if mask is None else CAUTION)
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
@@ -512,6 +532,13 @@ def _check_rois(rois: Sequence[Array], pictures: Sequence[Picture]) -> None:
                 f"the mask is an array {roi.shape} of {roi.dtype}, but a picture of {picture.width} x {picture.height} "
                 f"needs {wanted} of uint8 or uint16: one grey value for each pixel, rows first"
             )
+
+
+def _lighter_and_lighter(roi: Array | None) -> Iterator[Array]:
+    """A mask, and what is left of it when black counts 1/11 and 1/3 instead of 1/128."""
+    if roi is not None:
+        white = np.iinfo(roi.dtype).max
+        yield from (white - (white - roi) // times for times in (1, 2, 4))
 
 
 def _mask(roi: Array) -> Tensor:

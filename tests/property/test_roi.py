@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from synthetic import picture
 
 from hvcodec import image
 from hvcodec.catalog import PACKAGED
 from hvcodec.codec import Codec, Encoded
-from hvcodec.model.importance import beyond_white, of_mask
 from hvcodec.picture import Picture
 from hvcodec.targets import Bytes
 
@@ -68,17 +66,6 @@ def test_a_mask_counts_where_symbols_are_the_nearest_without_one(model: str, eff
     assert error(chosen, shown, mask > 0) < 10**-0.3 * error(plain, shown, mask > 0)  # 3 dB
 
 
-def test_white_counts_fully_and_black_hardly() -> None:
-    mask = torch.zeros(1, 1, 64, 64)
-    mask[..., :32] = 1
-    weights = of_mask(mask)
-    assert weights.shape == (1, 1, 16, 16)
-    assert (weights[..., :8] == 1).all() and torch.allclose(weights[..., 8:], torch.tensor(1 / 128))
-    prices = 1 / beyond_white(weights)
-    assert (prices[..., :8] < 1e-5).all() and torch.allclose(prices[..., 8:], torch.tensor(127.0))
-    assert (of_mask(torch.full((1, 1, 64, 64), 0.3)) == 1).all()  # of one colour: no part counts more than another
-
-
 @pytest.mark.parametrize(("model", "effort"), [("default", 0), ("perceptual", 1)])
 def test_white_stays_as_it_is_where_symbols_are_the_nearest(model: str, effort: int) -> None:
     codec = Codec(PACKAGED / f"{model}.safetensors", device="cpu")
@@ -94,6 +81,18 @@ def test_white_stays_as_it_is_where_symbols_are_the_nearest(model: str, effort: 
     chosen = codec.compress(shown, quality=30, effort=effort, roi=mask)
     assert chosen.n_bytes < 0.9 * plain.n_bytes
     assert error(chosen, shown, mask > 0) < 10**0.02 * error(plain, shown, mask > 0)  # 0.2 dB
+
+
+@pytest.mark.parametrize("n_bytes", [8_000, 14_000, 19_000])
+def test_what_perfect_white_leaves_goes_to_the_rest(n_bytes: int) -> None:
+    """With such a mask quality 100 fills 5,100 bytes, with lighter ones 12,700 and 18,000, without one 20,700."""
+    codec = Codec(WEIGHTS, device="cpu")
+    shown = Picture(image.read(EXAMPLE).pixels[100:356, 150:406])
+    mask = np.zeros((256, 256), np.uint8)
+    mask[100:150, 100:150] = 255
+    assert codec.compress(shown, quality=100, roi=mask).n_bytes < 6_000
+    chosen = codec.compress(shown, target=Bytes(n_bytes), roi=mask)
+    assert 0.97 * n_bytes <= chosen.n_bytes <= n_bytes
 
 
 @pytest.mark.parametrize("value", [0, 255])
@@ -117,3 +116,5 @@ def test_masks_of_a_batch_belong_to_their_pictures(tiny_codec: Codec, shown: Pic
 def test_other_masks_are_refused(tiny_codec: Codec, shown: Picture, roi: Array) -> None:
     with pytest.raises(ValueError, match="one grey value for each pixel"):
         tiny_codec.encode(shown, [30] * 5, roi=roi)
+    with pytest.raises(ValueError, match="one grey value for each pixel"):
+        tiny_codec.compress(shown, target=Bytes(2000), roi=roi)
