@@ -118,6 +118,7 @@ def summary(rows: Sequence[Row]) -> list[Row]:
         for bpp in RATES_BPP:
             own = [row for row in rows if (row["profile"], row["bpp"]) == (profile, bpp)]
             gains = [row["gain_db"] for row in own]
+            outside = [row["masked"]["outside_db"] - row["plain"]["outside_db"] for row in own]
             sizes = [row["masked"]["n_bytes"] / row["plain"]["n_bytes"] for row in own]
             result.append(
                 {
@@ -127,6 +128,7 @@ def summary(rows: Sequence[Row]) -> list[Row]:
                     "mean_gain_db": round(fmean(gains), 2),
                     "least_gain_db": round(min(gains), 2),
                     "mean_gain_ssimulacra2": mean_of([row["gain_ssimulacra2"] for row in own]),
+                    "mean_outside_db": round(fmean(outside), 2),
                     "mean_bytes_percent": round(100 * (fmean(sizes) - 1), 2),
                 }
             )

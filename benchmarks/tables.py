@@ -289,11 +289,12 @@ def regions(results: Path) -> str | None:
             f"{row['mean_gain_db']:+.2f} dB",
             f"{row['least_gain_db']:+.2f} dB",
             "–" if row["mean_gain_ssimulacra2"] is None else f"{row['mean_gain_ssimulacra2']:+.1f}",
+            f"{row['mean_outside_db']:+.2f} dB",
             f"{row['mean_bytes_percent']:+.1f} %",
         ]
         for row in study["summary"]
     ]
-    columns = ["profile", "bpp", "gain inside, mean", "least", "SSIMULACRA2 inside, mean", "bytes against without mask"]
+    columns = ["profile", "bpp", "inside, mean", "least", "SSIMULACRA2 inside", "outside", "bytes against without mask"]
     return markdown(columns, rows)
 
 
