@@ -535,7 +535,7 @@ def _check_rois(rois: Sequence[Array], pictures: Sequence[Picture]) -> None:
 
 
 def _lighter_and_lighter(roi: Array | None) -> Iterator[Array]:
-    """A mask, and what is left of it when black counts 1/11 and 1/3 instead of 1/128."""
+    """A mask, and what is left of it when black counts 1/6 and 2/5 instead of 1/32."""
     if roi is not None:
         white = np.iinfo(roi.dtype).max
         yield from (white - (white - roi) // times for times in (1, 2, 4))

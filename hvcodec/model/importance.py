@@ -17,7 +17,7 @@ from torch import Tensor
 GRID = 4
 """Weights are kept for squares of so many pixels: (N, 1, height / GRID, width / GRID)."""
 
-MASK_FLOOR = 1 / 128
+MASK_FLOOR = 1 / 32
 """What the error of a black pixel of a mask counts, where that of a white one counts 1."""
 
 LEAST_BEYOND = 1e-6
@@ -58,7 +58,7 @@ def of_masking(pixels: PixelRows, height: int, width: int, strength: float) -> T
 def beyond_white(weights: Tensor) -> Tensor:
     """Those of a mask, for rounding that leaves white as it is without one: there they have no bound.
 
-    Elsewhere one over such a weight tells how much less an error counts: 1 where half as much, 127 in black.
+    Elsewhere one over such a weight tells how much less an error counts: 1 where half as much, 31 in black.
     """
     return 1 / (1 / weights - 1).clamp_min(LEAST_BEYOND)
 

@@ -32,7 +32,7 @@ def test_a_mask_spans_its_range_and_white_counts_fully() -> None:
     assert float(weights.max()) == 1
     assert float(weights.min()) == pytest.approx(importance.MASK_FLOOR)
     less = 1 / beyond_white(weights)
-    assert (less[..., 8:] < 1e-5).all() and torch.allclose(less[..., :8], torch.tensor(127.0))
+    assert (less[..., 8:] < 1e-5).all() and torch.allclose(less[..., :8], torch.tensor(31.0))
     grey = of_mask(torch.full((1, 1, 64, 64), 0.5))
     assert torch.allclose(grey, torch.ones_like(grey))
 
