@@ -120,6 +120,8 @@ class EqualRho(HvcodecCodec):
 
 def hvcodec_entries() -> list[HvcodecCodec | Unavailable]:
     """Every curve of hvcodec, or the reason why there is none."""
+    from hvcodec import catalog
+
     curves: list[HvcodecCodec] = []
     for profile in PROFILES:
         # With effort a picture takes long; the profile that is compared with the published curves gets most points.
@@ -132,7 +134,7 @@ def hvcodec_entries() -> list[HvcodecCodec | Unavailable]:
         why = reason
         if why is None and curve.profile not in (*profiles, EqualRho.profile):
             why = f"no model has a profile {curve.profile}"
-        if why is None and isinstance(curve, EqualRho) and is_of_one_level():
+        if why is None and isinstance(curve, EqualRho) and catalog.is_of_one_level(_entry_for(curve.profile)):
             why = "the model was trained for one level and knows no others"
         entries.append(curve if why is None else Unavailable(curve.name, curve.title, why))
     return entries
@@ -147,14 +149,6 @@ def installed_profiles() -> tuple[tuple[str, ...], str | None]:
         return tuple(name for name in PROFILES if name in catalog.profile_names(_entry_for(name))), None
     except (hvcodec.ModelError, ImportError) as error:
         return (), str(error)
-
-
-def is_of_one_level() -> bool:
-    """Whether the default model was trained for one level alone."""
-    from hvcodec import catalog
-    from hvcodec.profiles import TRAINED_PROFILE
-
-    return TRAINED_PROFILE in catalog.profile_names(_entry_for(EqualRho.profile))
 
 
 def _entry_for(profile: str) -> Entry:

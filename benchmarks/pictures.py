@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from hvcodec import ImageError, image
 from hvcodec.files import PICTURE_SUFFIXES
+from hvcodec.picture import as_rgb8
 
 from .fingerprint import digest
 
@@ -27,12 +27,9 @@ class Sample:
     def load(self) -> Image.Image:
         """The picture as 8-bit RGB: what every codec is given and compared with; ImageError if it cannot be read."""
         try:
-            pixels = image.read(self.path).pixels
+            return Image.fromarray(as_rgb8(image.read(self.path).pixels))
         except ImageError as error:
             raise ImageError(f"{self.path}: {error}") from error
-        if pixels.dtype == np.uint16:
-            pixels = ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-        return Image.fromarray(pixels).convert("RGB")
 
     @cached_property
     def digest(self) -> str:

@@ -78,8 +78,8 @@ class Study:
         check_folder(self.target.absolute().parent, "name a file in another with --out")
 
     def check_levels(self) -> None:
-        """Refuse a model that knows one level alone: at others it codes, but not well."""
-        if TRAINED_PROFILE in catalog.load_profiles(self._weights, self.n_groups):
+        """Refuse a model that knows one level alone."""
+        if catalog.is_of_one_level(catalog.read_entry(self._weights)):
             raise UsageFailure(
                 f"this model was trained for one level, where its rate profile {TRAINED_PROFILE!r} codes: it knows no "
                 "other rates that a profile could lead through"

@@ -93,6 +93,13 @@ def profile_names(entry: Entry) -> list[str]:
     return list(load_profiles(entry.path, entry.n_groups))
 
 
+def is_of_one_level(entry: Entry) -> bool:
+    """Whether a model was trained for one level alone: at others it codes, but not well."""
+    from .profiles import TRAINED_PROFILE
+
+    return TRAINED_PROFILE in profile_names(entry)
+
+
 def other_profiles(known: Collection[str]) -> dict[str, list[str]]:
     """The rate profiles of installed models that are not among those known, by the name of the model."""
     found = {}

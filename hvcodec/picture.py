@@ -101,6 +101,13 @@ def with_transparent(picture: Picture, key: int | tuple[int, ...]) -> Picture:
     return replace(picture, alpha=np.where(matches, 0, opaque).astype(picture.pixels.dtype))
 
 
+def as_rgb8(samples: Samples) -> Samples:
+    """Grey or colour samples of 8 or 16 bits as 8-bit RGB (H, W, 3)."""
+    if samples.dtype == np.uint16:
+        samples = ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return np.repeat(samples[:, :, None], 3, axis=2) if samples.ndim == 2 else samples
+
+
 def turned(samples: Samples, orientation: object) -> Samples:
     """Turn samples as an EXIF orientation asks for."""
     if orientation in (3, 4, 6, 7):

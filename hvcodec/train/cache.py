@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from hvcodec import image
 from hvcodec.errors import ConfigError, ImageError
 from hvcodec.files import PICTURE_SUFFIXES, lock
+from hvcodec.picture import as_rgb8
 
 from .config import DRAWINGS, LOG
 
@@ -228,10 +229,7 @@ def _add(members: Members, name: str, member: Member) -> None:
 
 def decode(data: bytes) -> NDArray[np.uint8]:
     """Decode a compressed picture to uint8 RGB (H, W, 3), without its alpha; raises ImageError."""
-    pixels = image.read(data).pixels
-    if pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
+    return as_rgb8(image.read(data).pixels)
 
 
 def _shard_members(path: Path) -> list[tuple[str, Member]]:

@@ -368,7 +368,7 @@ def train(
         if is_over and minutes is not None:
             raise ConfigError(
                 f"the run has trained for {trainer.seconds / 60:.2f} minutes already, and --minutes counts from its "
-                f"beginning: give more than that, or leave it out to go on as configured"
+                "beginning: give more than that, or leave it out to go on as configured"
             )
         if is_first():
             write_whole(folder / "config.json", (json.dumps(config.to_dict(), indent=1) + "\n").encode())
