@@ -158,7 +158,7 @@ def held_out(names: tuple[str, ...], share: float = HELD_OUT_SHARE) -> NDArray[n
 
     Neither the folder nor the suffixes count, so a recoded copy falls on the same side; but where more than two
     folders have files of one name (the frames of clips), the folder counts for these. From a small folder of two
-    pictures or more at least one is held out.
+    pictures or more at least one is held out, with its copies.
     """
     plain = [_without_suffixes(name) for name in names]
     places = Counter(path.name for path in set(plain))
@@ -167,7 +167,9 @@ def held_out(names: tuple[str, ...], share: float = HELD_OUT_SHARE) -> NDArray[n
     hashes = np.array([int.from_bytes(digest[:8], "big") for digest in digests], dtype=np.float64)
     chosen = hashes < share * 2.0**64
     if share > 0 and len(names) > 1 and not chosen.any():
-        chosen[hashes.argmin()] = True
+        chosen = hashes == hashes.min()
+        if chosen.all():  # copies of one picture, of which some must be trained on
+            chosen[1:] = False
     return chosen
 
 

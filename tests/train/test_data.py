@@ -359,6 +359,14 @@ def test_holding_out_depends_on_the_file_name_alone() -> None:
     assert held_out(("one.png",)).sum() == 0
 
 
+def test_copies_of_a_picture_are_held_out_together_from_a_small_folder_too() -> None:
+    names = ("one.jpg", "two.jpg", "b/one.webp", "b/two.webp")
+    chosen = held_out(names)
+    assert chosen.sum() == 2
+    np.testing.assert_array_equal(chosen[:2], chosen[2:])
+    assert list(held_out(("one.jpg", "one.jpg.png", "one.webp"))) == [True, False, False]
+
+
 def test_files_of_one_name_in_many_folders_are_held_out_each_on_its_own() -> None:
     clips = tuple(f"{clip:05}/im{frame}.png" for clip in range(800) for frame in range(1, 8))
     chosen = held_out(clips)
