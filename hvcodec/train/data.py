@@ -144,13 +144,13 @@ class Crops:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the data, as plain values."""
-        return {"step": self.step, "seed": self.seed, "fingerprint": self.fingerprint}
+        return {"step": self.step, "fingerprint": self.fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where another sampler stood; warns when its pictures were others."""
+        """Continue where another sampler of this seed stood; warns when its pictures were others."""
         if state["fingerprint"] != self.fingerprint:
-            log.warning("the pictures are not those of the checkpoint: the crops will differ from its own")
-        self.step, self.seed = int(state["step"]), int(state["seed"])
+            log.warning("the pictures or run.crop are not those of the checkpoint: the crops will differ from its own")
+        self.step = int(state["step"])
 
 
 def held_out(names: tuple[str, ...], share: float = HELD_OUT_SHARE) -> NDArray[np.bool_]:

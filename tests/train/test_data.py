@@ -465,10 +465,12 @@ def test_a_resumed_sampler_continues_the_same_sequence(cache: Cache, tmp_path: P
         next(crops)
     state = json.loads(json.dumps(crops.state_dict()))
     expected = [next(crops) for _ in range(3)]
-    resumed = Crops(cache, SIZE, 4, "cpu", 0, colour=0.05)
-    resumed.load_state_dict(state)
+    resumed, edited = (Crops(cache, SIZE, 4, "cpu", seed, colour=0.05) for seed in (11, 12))
+    for sampler in (resumed, edited):
+        sampler.load_state_dict({"seed": 11, **state})  # as older checkpoints have it
     for batch in expected:
         assert torch.equal(next(resumed), batch)
+        assert not torch.equal(next(edited), batch)
 
 
 def test_resuming_on_other_pictures_warns(cache: Cache, caplog: pytest.LogCaptureFixture) -> None:
@@ -477,7 +479,7 @@ def test_resuming_on_other_pictures_warns(cache: Cache, caplog: pytest.LogCaptur
         crops.load_state_dict(crops.state_dict())
         assert not caplog.text
         crops.load_state_dict({**crops.state_dict(), "fingerprint": "other"})
-    assert "the crops will differ" in caplog.text
+    assert "the pictures or run.crop are not those of the checkpoint: the crops will differ" in caplog.text
 
 
 @pytest.mark.parametrize("validation", [False, True])
