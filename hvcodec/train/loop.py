@@ -59,6 +59,8 @@ LADDER_STEP, TABLE_STEP = 1_000_000_000, 2_000_000_000  # addresses of their cro
 COMPILER = "inductor"  # of torch.compile; tests take one that needs no C++
 SHARED_VARIABLE = "HVCODEC_SHARED"
 MODEL = "model.safetensors"
+DIVERGED = 20
+"""A run whose last so many steps were all skipped will never take one again."""
 
 clock = time.monotonic
 
@@ -282,12 +284,7 @@ class Trainer:
     def finish(self) -> Path:
         """Fit the frequency tables, write the model and the plots."""
         path, objective = self.folder / MODEL, self.step_module.objective
-        skipped = int(self.optimizer.skipped)
-        if 2 * skipped > self.step:
-            raise ConfigError(
-                f"{skipped} of {self.step} steps were skipped because their gradient was not finite, so no model is "
-                "written: lower optimizer.learning_rate, or look at objective.params"
-            )
+        self._check_converged()
         if self.rank == 0:
             model, levels = copy.deepcopy(self.average).cpu(), objective.rho.levels
             crops = self._sample(TABLE_STEP, TABLE_CROPS)
@@ -300,6 +297,22 @@ class Trainer:
             self.journal.write("tables", self.step, self.seconds, {"id": model_id.hex(), **fitted.report()})
             plots.plot(self.journal.path, self.folder)
         return path
+
+    def _check_converged(self) -> None:
+        """Raise ConfigError if the averaged weights are those of a run that diverged."""
+        skipped, in_a_row = int(self.optimizer.skipped), int(self.optimizer.skipped_in_a_row)
+        if 2 * skipped > self.step or in_a_row >= DIVERGED:
+            which = f"{skipped} of {self.step}" if 2 * skipped > self.step else f"the last {in_a_row} of {self.step}"
+            raise ConfigError(
+                f"{which} steps were skipped because their gradient was not finite, so no model is "
+                "written: lower optimizer.learning_rate, or look at objective.params, and begin anew"
+            )
+        transform = (tensor.half() for tensor in self.average.transform.state_dict().values())  # as a model holds it
+        if not all(bool(tensor.isfinite().all()) for tensor in [*transform, *self.average.prior.state_dict().values()]):
+            raise ConfigError(
+                "the averaged weights are not finite, so no model is written: the run diverged, or its checkpoint is "
+                "damaged; lower optimizer.learning_rate, and begin anew"
+            )
 
     def _tell(self, row: dict[str, Any], progress: float, show: Show) -> None:
         """Log a step and show it; the one place of the loop where the host waits for the device."""

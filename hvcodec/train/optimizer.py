@@ -47,6 +47,7 @@ class Optimizer:
         self.muon = Muon(matrices, config.momentum, torch.bfloat16 if bf16 else torch.float32) if matrices else None
         device = next(module.parameters()).device
         self.skipped = torch.zeros((), device=device)
+        self.skipped_in_a_row = torch.zeros((), device=device)  # up to the last step
 
     def step(self, rate_factor: float) -> Tensor:
         """Take a step, or none if a gradient is not finite; returns the norm before clipping."""
@@ -54,6 +55,7 @@ class Optimizer:
         norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
         bad = (~torch.isfinite(norm)).float()
         self.skipped += bad
+        self.skipped_in_a_row.add_(1).mul_(bad)
         for group, rate in zip(self.adam.param_groups, self.rates, strict=True):
             group["lr"] = rate * rate_factor
         # The fused kernel looks at this tensor on the device and leaves everything as it was if it is set.
@@ -78,7 +80,8 @@ class Optimizer:
             self.adam.state[parameter]["exp_avg"][:rows] = 0
 
     def state_dict(self) -> dict[str, Any]:
-        state = {"adam": self.adam.state_dict(), "skipped": self.skipped}
+        skipped = {"skipped": self.skipped, "skipped_in_a_row": self.skipped_in_a_row}
+        state = {"adam": self.adam.state_dict(), **skipped}
         return state if self.muon is None else {**state, "muon": self.muon.state_dict()}
 
     @torch.no_grad()
@@ -93,6 +96,7 @@ class Optimizer:
         if self.muon is not None:
             self.muon.load_state_dict(state["muon"])
         self.skipped.copy_(state["skipped"])
+        self.skipped_in_a_row.copy_(state.get("skipped_in_a_row", self.skipped_in_a_row))  # older checkpoints lack it
 
 
 def _group(name: str) -> str:

@@ -448,6 +448,37 @@ def test_a_run_of_steps_that_were_skipped_gives_no_model(
     assert not (tmp_path / "model.safetensors").exists()
 
 
+def test_a_run_that_diverged_late_gives_no_model(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "DIVERGED", 3)
+    trainer = Trainer(configuration(pictures), tmp_path, "cpu")
+    at = trainer.crops.at
+    bad = {4, 5, 9, 10, 11}
+    monkeypatch.setattr(trainer.crops, "at", lambda step: at(step) * (math.nan if step in bad else 1))
+    with pytest.raises(ConfigError, match=r"the last 3 of 12 steps were skipped .* and begin anew"):
+        trainer.run()
+    assert not (tmp_path / "model.safetensors").exists()
+    state = checkpoint.load(tmp_path)
+    again = Trainer(configuration(pictures), tmp_path, "cpu", state)
+    assert again.optimizer.skipped_in_a_row == 3  # remembered
+    del state["optimizer"]["skipped_in_a_row"]
+    older = Trainer(configuration(pictures), tmp_path, "cpu", state)
+    older._train_step(1.0)
+    assert older.optimizer.skipped_in_a_row == 0
+    again._train_step(1.0)
+    assert again.optimizer.skipped_in_a_row == 0
+
+
+@pytest.mark.parametrize(("part", "value"), [("transform", math.nan), ("prior", math.nan), ("transform", 1e6)])
+def test_averages_that_are_not_finite_give_no_model(part: str, value: float, pictures: Path, tmp_path: Path) -> None:
+    trainer = Trainer(configuration(pictures, schedule={"steps": 1}), tmp_path, "cpu")
+    next(getattr(trainer.average, part).parameters()).data.fill_(value)
+    with pytest.raises(ConfigError, match=r"the averaged weights are not finite.* and begin anew"):
+        trainer.run()
+    assert not (tmp_path / "model.safetensors").exists()
+
+
 def test_two_processes_cannot_train_in_one_folder(pictures: Path, tmp_path: Path) -> None:
     with checkpoint.alone(tmp_path), pytest.raises(ConfigError, match="another process is training in"):
         train(configuration(pictures), tmp_path, device="cpu")
