@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,15 +35,15 @@ class Journal:
             return at < step or (at == step and row.get("kind") not in again)
 
         if not self.mute and self.path.exists():
-            kept = [json.dumps(row) + "\n" for row in read_log(self.path) if stays(row)]
+            kept = [_as_line(row) for row in read_log(self.path) if stays(row)]
             write_whole(self.path, "".join(kept).encode())
 
     def write(self, kind: str, step: int, seconds: float, row: Mapping[str, Any]) -> None:
         """Add a line to the log. Tensors are read here, which makes the host wait for the device."""
         if not self.mute:
-            line = {"step": step, "seconds": round(seconds, 2), "kind": kind, **_numbers(row)}
+            line = {"step": step, "seconds": round(seconds, 2), "kind": kind, **row}
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(_as_line(line))
 
     @contextmanager
     def bar(self) -> Iterator[Show]:
@@ -53,5 +54,14 @@ class Journal:
             yield lambda done, words: progress.update(task, completed=done, description=words)
 
 
-def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value.tolist() if isinstance(value, Tensor) else value for name, value in row.items()}
+def _as_line(row: Mapping[str, Any]) -> str:
+    return json.dumps({name: _plain(value) for name, value in row.items()}, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it, which knows no number that is not finite: null stands for it."""
+    if isinstance(value, Tensor):
+        value = value.tolist()
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,8 +2,8 @@
 
 The log has one JSON object on each line. Read here are `step`, `loss`, `rates` (bits per pixel of each group,
 coarse to fine), `mse` (pixels in 0..1) and `kind`: "train" (also if it is absent) or "validation", which may
-have a `level`. Other keys and lines of another kind are left alone, and so is a last line that a killed run
-did not finish.
+have a `level` and an `objective`. Other keys and lines of another kind are left alone, and so is a last line
+that a killed run did not finish.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def plot(log: Path, out_dir: Path) -> list[Path]:
 
 
 def read_log(path: Path) -> list[Row]:
-    """Read a JSONL log; a torn last line is dropped, any other damage is a ConfigError."""
+    """Read a JSONL log, with NaN for null; a torn last line is dropped, any other damage is a ConfigError."""
     try:
         lines = path.read_text("utf-8").splitlines()
     except OSError as err:
@@ -66,8 +66,14 @@ def read_log(path: Path) -> list[Row]:
                 break
             raise ConfigError(f"line {number} of {path} is not JSON: {err}") from err
         if isinstance(row, dict):
-            rows.append(row)
+            rows.append({name: _with_nan(value) for name, value in row.items()})
     return rows
+
+
+def _with_nan(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_nan(item) for item in value]
+    return math.nan if value is None else value
 
 
 def running_mean(values: Sequence[float], width: int) -> NDArray[np.float64]:
@@ -83,9 +89,12 @@ def running_mean(values: Sequence[float], width: int) -> NDArray[np.float64]:
 
 def _draw_loss(axes: Axes, train: list[Row], validation: list[Row]) -> None:
     _line(axes, _points(train, "loss"), "training", color="C0", smooth=True)
-    for i, (label, rows) in enumerate(_by_level(validation)):
+    lines = _by_level(validation)
+    for i, (label, rows) in enumerate(lines):
+        if len(lines) == 1:  # training logs the objective's own loss, and at its level that is comparable
+            rows = [{**row, "loss": row["objective"]} if "objective" in row else row for row in rows]
         _line(axes, _points(rows, "loss"), label, color=f"C{i + 1}", marker="o")
-    if len(_by_level(validation)) > 1:
+    if len(lines) > 1:
         axes.set_yscale("log")  # losses of different levels
     axes.set_ylabel("loss")
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
 from hvcodec.errors import ConfigError
+from hvcodec.train.journal import Journal
 from hvcodec.train.plots import _draw_distortion, _draw_loss, _draw_rates, plot, read_log, running_mean
 
 
@@ -59,11 +61,39 @@ def test_every_level_of_a_validation_has_a_line_of_its_own(tmp_path: Path) -> No
     assert [line.get_linestyle() for line in figures["rates"].get_lines()] == ["-", "None"] * 3
 
 
+def test_the_validation_of_one_level_is_drawn_as_the_objective_measures_it(tmp_path: Path) -> None:
+    validation = [row for row in rows(30) if row["kind"] == "validation"]
+    for objectives, drawn in (([7.0, 8.0, math.nan], [7.0, 8.0, math.nan]), ([7.0, 8.0], [7.0, 8.0, 2 + 1 / 21])):
+        axes = Figure().subplots()
+        measured = [{"objective": value, "level": 20} for value in objectives] + [{"level": 20}]
+        _draw_loss(axes, [], [row | more for row, more in zip(validation, measured, strict=False)])
+        np.testing.assert_allclose(axes.get_lines()[0].get_ydata(), drawn)
+
+
 def test_a_log_with_a_non_finite_step_or_missing_keys_is_drawn(tmp_path: Path) -> None:
     made = rows(5)
     made.append({"kind": "train", "step": 5, "loss": math.nan, "mse": 0.0})
     made.append({"kind": "train", "step": 6})
+    made.append({"kind": "train", "step": 7, "loss": None, "mse": None, "rates": [None, 0.1, 0.5]})
+    made.append({"kind": "validation", "step": 7, "loss": None, "mse": None, "rates": [None, 0.1, 0.5]})
     assert len(plot(write(tmp_path / "log.jsonl", made), tmp_path)) == 3
+
+
+def test_what_is_not_finite_stands_in_a_log_as_null_and_is_read_as_nan(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "log.jsonl", mute=False)
+    journal.path.write_text('{"step": 1, "kind": "train", "loss": NaN}\n')  # as older runs wrote it
+    journal.rewind(1)
+    rates = torch.tensor([[math.inf, 0.5]])
+    journal.write("train", 2, 0.5, {"loss": torch.tensor(math.nan), "rates": rates, "speed": math.nan, "id": "1f"})
+    lines = journal.path.read_text().splitlines()
+    old, new = (json.loads(line, parse_constant=pytest.fail) for line in lines)
+    assert old == {"step": 1, "kind": "train", "loss": None}
+    plain = {"loss": None, "rates": [[None, 0.5]], "speed": None, "id": "1f"}
+    assert new == {"step": 2, "seconds": 0.5, "kind": "train", **plain}
+    row = read_log(journal.path)[1]
+    assert math.isnan(row["loss"])
+    assert math.isnan(row["rates"][0][0])
+    assert row["rates"][0][1] == 0.5
 
 
 def test_a_log_without_steps_or_with_damage_is_refused(tmp_path: Path) -> None:
