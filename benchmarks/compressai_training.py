@@ -200,7 +200,7 @@ def train(name: str, level: int, config: TrainConfig, folder: Path, learning_rat
             model = untrained(name, lambda_of(level))
             trainer = GuestTrainer(model, replace(config, optimizer=theirs), folder, chosen, state)
         start_seconds = time.monotonic() - begun
-        trainer.journal.rewind(trainer.step if state else -1)
+        trainer.rewind(resumed=state is not None)
         trainer.run()
     measured = [row for row in plots.read_log(trainer.journal.path) if row["kind"] == "validation"][-1]
     return {

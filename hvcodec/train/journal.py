@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,12 @@ class Journal:
     def __init__(self, path: Path, *, mute: bool) -> None:
         self.path, self.mute = path, mute
 
-    def rewind(self, step: int, *, again: Collection[str] = ()) -> None:
-        """Forget what was written after a step, and these kinds of rows at it: the run does it again."""
+    def rewind(self, step: int, *, validates: bool = False) -> None:
+        """Forget what was written after a step, its validation if the run does that again, and the tables of an end."""
 
         def stays(row: Mapping[str, Any]) -> bool:
-            at = row.get("step", 0)
-            return at < step or (at == step and row.get("kind") not in again)
+            at, kind = row.get("step", 0), row.get("kind")
+            return kind != "tables" and (at < step or (at == step and not (validates and kind == "validation")))
 
         if not self.mute and self.path.exists():
             kept = [_as_line(row) for row in read_log(self.path) if stays(row)]

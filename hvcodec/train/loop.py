@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -128,6 +129,8 @@ class Trainer:
 
     recordable = True  # the passes never make the host wait, which a recording cannot
     _recorded: Recorded | None = None
+    next_validation = math.inf
+    """Seconds of training at which a validation is due, until then."""
 
     def __init__(self, config: TrainConfig, folder: Path, device: str, state: Mapping[str, Any] | None = None) -> None:
         self.config, self.folder, self.device = config, folder, torch.device(device)
@@ -209,19 +212,20 @@ class Trainer:
         self.step_module.train()
         begun = clock() - self.seconds  # as if the run had never stopped
         next_save = self.seconds + run.checkpoint_seconds
-        next_validation = self._after(run.validate_seconds)
+        # A checkpoint says when it was to be: a validation that a kill cut short is made up for.
+        self.next_validation = min(self.next_validation, self._after(run.validate_seconds))
         self._told = self.step, clock()
         with self.journal.bar() as show:
             while True:
                 self.seconds = of_the_first(clock() - begun)  # or the ranks would part
                 progress = schedule.progress(self.step, self.seconds)
-                to_validate = progress == 1 or self.seconds >= next_validation
+                to_validate = progress == 1 or self.seconds >= self.next_validation
                 if to_validate or self.seconds >= next_save:
                     self.save()  # before a validation, because that takes a while
                     next_save = self.seconds + run.checkpoint_seconds
                 if to_validate:
                     self.validate()
-                    next_validation = self._after(run.validate_seconds)
+                    self.next_validation = self._after(run.validate_seconds)
                     next_save = self.seconds  # what it calibrated counts from here on, also after a kill
                 if progress == 1:
                     return self.finish()
@@ -325,6 +329,15 @@ class Trainer:
 
     # --- state --------------------------------------------------------------------------------------------
 
+    @property
+    def is_over(self) -> bool:
+        return self.config.schedule.progress(self.step, self.seconds) == 1
+
+    def rewind(self, *, resumed: bool) -> None:
+        """Forget the rows of the log that the run will write anew, or all of another run."""
+        validates = self.is_over or self.seconds >= self.next_validation
+        self.journal.rewind(self.step if resumed else -1, validates=validates)
+
     def save(self) -> None:
         """Write a checkpoint."""
         if self.rank == 0:
@@ -332,6 +345,7 @@ class Trainer:
                 "config": json.dumps(self.config.to_dict()),
                 "step": self.step,
                 "seconds": self.seconds,
+                "next_validation": self.next_validation,
                 "model": dict(self.step_module.state_dict()),
                 "average": dict(self.average.state_dict()),
                 "optimizer": self.optimizer.state_dict(),
@@ -348,6 +362,7 @@ class Trainer:
             raise ConfigError(f"the checkpoint is of another model, objective or version: {err}") from err
         self.crops.load_state_dict(state["crops"])
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        self.next_validation = float(state.get("next_validation", math.inf))  # older checkpoints lack it
 
 
 def train(
@@ -377,16 +392,14 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     with joined(device) as chosen, checkpoint.alone(folder) if is_first() else nullcontext():
         trainer = Trainer(config, folder, chosen, state)
-        is_over = config.schedule.progress(trainer.step, trainer.seconds) == 1
-        if is_over and minutes is not None:
+        if trainer.is_over and minutes is not None:
             raise ConfigError(
                 f"the run has trained for {trainer.seconds / 60:.2f} minutes already, and --minutes counts from its "
                 "beginning: give more than that, or leave it out to go on as configured"
             )
         if is_first():
             write_whole(folder / "config.json", (json.dumps(config.to_dict(), indent=1) + "\n").encode())
-        # A run that is over validates and finishes once more, and so it writes the rows of its last step anew.
-        trainer.journal.rewind(trainer.step if resume else -1, again=("validation", "tables") if is_over else ())
+        trainer.rewind(resumed=resume)
         path = trainer.run()
         if trainer.world > 1:
             dist.barrier()  # the first writes the model, and one that leaves early may take it along
@@ -417,6 +430,7 @@ def mean(runs: Sequence[Path], folder: Path, *, data: Path | None = None) -> Pat
         trainer = Trainer(configs[0].given(data=data), folder, "cpu", states[0])
         together = {name: torch.stack([average[name] for average in averages]) for name in averages[0]}
         trainer.average.load_state_dict({name: tensors.mean(dim=0) for name, tensors in together.items()})
+        trainer.rewind(resumed=False)  # it may have been killed
         trainer.validate()
         return trainer.finish()
 

@@ -9,6 +9,7 @@ import shutil
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from hvcodec.profiles import uniform
 from hvcodec.train import checkpoint, loop, validation
 from hvcodec.train.config import TrainConfig
 from hvcodec.train.forward import forward
+from hvcodec.train.journal import Journal
 from hvcodec.train.loop import Trainer, mean, model_config, train
 from hvcodec.train.objectives import OBJECTIVES
 from hvcodec.train.tables import fit_tables
@@ -155,10 +157,18 @@ def test_every_objective_runs_from_a_configuration(name: str, pictures: Path, tm
     assert all(math.isfinite(row["objective"]) for row in validation)
 
 
-def test_the_mean_of_runs_is_a_model(pictures: Path, tmp_path: Path) -> None:
+def test_the_mean_of_runs_is_a_model(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(trainer: Trainer) -> Path:
+        raise Crash
+
     for seed, run in enumerate(("a", "b")):
         train(configuration(pictures, schedule={"steps": 2}, run={"seed": seed}), tmp_path / run, device="cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "finish", crash)
+        with pytest.raises(Crash):
+            mean([tmp_path / "a", tmp_path / "b"], tmp_path / "both", data=pictures)
     path = mean([tmp_path / "a", tmp_path / "b"], tmp_path / "both", data=pictures)
+    assert [row["level"] for row in rows(tmp_path / "both", "validation")] == list(validation.LEVELS)
     a, b = (checkpoint.load(tmp_path / run)["average"] for run in ("a", "b"))
     trainer = Trainer(configuration(pictures), tmp_path / "again", "cpu")
     trainer.average.load_state_dict({name: (a[name] + b[name]) / 2 for name in a})
@@ -300,11 +310,64 @@ def test_a_run_that_is_often_killed_validates_too(
     assert {row["step"] for row in rows(tmp_path, "validation")} == {5}
 
 
+@pytest.mark.parametrize("objective", [{"name": "geco", "params": {"mse": 1e-3}}, {}], ids=["geco", "default"])
+def test_a_validation_that_a_kill_cut_short_is_made_up_for(
+    objective: Row, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight, halved = tmp_path / "straight", tmp_path / "halved"
+    config = configuration(pictures, objective=objective, run={"validate_seconds": 5.0})
+    with monkeypatch.context() as patch:
+        Ticks().install(patch)
+        train(config, straight, device="cpu")
+    write = Journal.write
+
+    def write_and_crash(journal: Journal, kind: str, *arguments: Any) -> None:
+        write(journal, kind, *arguments)
+        if kind == "validation":
+            raise Crash
+
+    for _ in range(2):  # the second time while it makes up for it
+        with monkeypatch.context() as patch:
+            Ticks().install(patch)
+            patch.setattr(Journal, "write", write_and_crash)
+            with pytest.raises(Crash):
+                train(config, halved, resume=halved.exists(), device="cpu")
+    with monkeypatch.context() as patch:
+        Ticks().install(patch)
+        train(None, halved, resume=True, device="cpu")
+    assert {row["step"] for row in rows(halved, "validation")} == {5, 10, 12}
+    for kind in ("train", "validation", "tables"):
+        assert rows(halved, kind) == rows(straight, kind)
+
+
+def test_a_shorter_interval_counts_at_once_and_older_checkpoints_do_without(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def every(seconds: float) -> TrainConfig:
+        return configuration(pictures, schedule={"steps": 24}, run={"validate_seconds": seconds})
+
+    with monkeypatch.context() as patch:
+        crash_at(11).install(patch)
+        with pytest.raises(Crash):
+            train(every(10.0), tmp_path, device="cpu")  # the checkpoint is that of step 11, after the validation
+    state = checkpoint.load(tmp_path)
+    assert state.pop("next_validation") == 20
+    older = tmp_path / "older"
+    checkpoint.save(older, 11, state)
+    for folder in (tmp_path, older):
+        with monkeypatch.context() as patch:
+            Ticks().install(patch)
+            train(every(7.0), folder, resume=True, device="cpu")
+    assert {row["step"] for row in rows(tmp_path, "validation")} == {10, 14, 21, 24}
+    assert {row["step"] for row in rows(older, "validation")} == {14, 21, 24}
+
+
 def test_a_longer_budget_goes_on_with_a_finished_run(pictures: Path, tmp_path: Path) -> None:
     data = pictures
     train(configuration(data, schedule={"steps": 3}), tmp_path, device="cpu", data=data)
     train(configuration(data, schedule={"steps": 5}), tmp_path, resume=True, device="cpu")
     assert [row["step"] for row in rows(tmp_path, "train")] == [1, 2, 3, 4, 5]
+    assert [row["step"] for row in rows(tmp_path, "tables")] == [5]
 
 
 def test_minutes_that_are_over_train_nothing_and_say_so(
