@@ -184,7 +184,7 @@ def train(name: str, level: int, config: TrainConfig, folder: Path, learning_rat
     """Train one architecture for R + lambda D at a level, or go on with that, and say what came out."""
     config = replace(config, objective=ObjectiveConfig("beta_vae", {"rho": level}))
     folder.mkdir(parents=True, exist_ok=True)
-    state = checkpoint.load(folder) if checkpoint.checkpoints(folder) else None
+    state = checkpoint.load(folder, set_aside=True) if checkpoint.checkpoints(folder) else None
     if state and json.loads(state["config"])["schedule"]["minutes"] > config.schedule.minutes:
         raise ConfigError(
             f"{folder} was trained for longer than {config.schedule.minutes:g} minutes: name another --out"

@@ -14,7 +14,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,17 +76,23 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def load(folder: Path, device: torch.device | str = "cpu") -> Any:
+def load(folder: Path, device: torch.device | str = "cpu", *, set_aside: bool = False) -> Any:
     """Read the newest whole checkpoint of a folder; raises ConfigError when there is none.
 
-    A damaged one is passed over for the one before it, with a warning.
+    A damaged one is passed over for the one before it, with a warning. With `set_aside` it also gets another name,
+    so that a run which goes on does not count it among those to keep.
     """
     candidates = checkpoints(folder)
-    for path in candidates:
+    for i, path in enumerate(candidates):
         try:
-            return read(path, device)
+            state = read(path, device)
         except ConfigError as err:
             log.warning("%s; trying the checkpoint before it", err)
+            continue
+        for damaged in candidates[:i] if set_aside else ():
+            with suppress(OSError):  # then it stays where it is
+                log.warning("%s is now called %s", damaged, damaged.replace(damaged.with_suffix(".damaged")).name)
+        return state
     raise ConfigError(f"no {'whole ' if candidates else ''}checkpoint in {folder}")
 
 

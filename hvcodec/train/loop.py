@@ -383,7 +383,7 @@ def train(
         raise ConfigError(f"{folder} holds a run already: resume it, or choose another folder")
     if not resume and (folder / MODEL).exists():
         raise ConfigError(f"{folder} holds a model already: choose another folder")
-    state = checkpoint.load(folder) if resume else None
+    state = checkpoint.load(folder, set_aside=True) if resume else None
     if config is None:
         if state is None:
             raise ConfigError("a configuration is needed to begin a run")

@@ -131,6 +131,32 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, caplog
         checkpoint.load(tmp_path / "nowhere")
 
 
+def test_a_run_that_goes_on_sets_a_damaged_checkpoint_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, target: Path) -> Path:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    older, newest = (checkpoint.save(tmp_path, step, {"step": step}) for step in (1, 2))
+    newest.write_bytes(b"damaged")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refuse)
+        assert checkpoint.load(tmp_path, set_aside=True) == {"step": 1}
+    assert checkpoint.load(tmp_path) == {"step": 1}
+    assert checkpoint.checkpoints(tmp_path) == [newest, older]
+    assert checkpoint.load(tmp_path, set_aside=True) == {"step": 1}
+    assert f"{newest} is now called checkpoint-00000002.damaged" in caplog.text
+    newer = checkpoint.save(tmp_path, 3, {"step": 3})
+    assert checkpoint.checkpoints(tmp_path) == [newer, older]
+    assert (tmp_path / "checkpoint-00000002.damaged").read_bytes() == b"damaged"
+    # The only ones are left: without a checkpoint the folder would be free for another run.
+    for path in (newer, older):
+        path.write_bytes(b"")
+    with pytest.raises(ConfigError, match="no whole checkpoint in"):
+        checkpoint.load(tmp_path, set_aside=True)
+    assert checkpoint.checkpoints(tmp_path) == [newer, older]
+
+
 @pytest.mark.device
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_a_checkpoint_moves_between_devices(tmp_path: Path) -> None:

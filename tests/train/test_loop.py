@@ -370,6 +370,16 @@ def test_a_longer_budget_goes_on_with_a_finished_run(pictures: Path, tmp_path: P
     assert [row["step"] for row in rows(tmp_path, "tables")] == [5]
 
 
+def test_a_damaged_checkpoint_takes_no_place_of_a_resumed_run(pictures: Path, tmp_path: Path) -> None:
+    config = configuration(pictures, schedule={"steps": 2}, run={"checkpoint_seconds": 1e-6})
+    train(config, tmp_path, device="cpu")
+    newest, older = checkpoint.checkpoints(tmp_path)
+    newest.write_bytes(b"damaged")
+    train(config, tmp_path, resume=True, device="cpu")
+    assert [path.name for path in checkpoint.checkpoints(tmp_path)] == [newest.name, older.name]
+    assert newest.with_suffix(".damaged").read_bytes() == b"damaged"
+
+
 def test_minutes_that_are_over_train_nothing_and_say_so(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
