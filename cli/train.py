@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from pathlib import Path
 
 import click
@@ -55,7 +56,7 @@ def train(
     if int(os.environ.get("RANK", "0")) == 0:
         click.echo(f"model: {model}")
         click.echo(f"plots: {folder / 'loss.png'}, rates.png, distortion.png; log: {folder / 'log.jsonl'}")
-        click.echo(f"use:   hvcodec compress --model {model} PICTURE")
+        click.echo(_use(model))
 
 
 @click.command()
@@ -80,7 +81,12 @@ def mean(runs: tuple[Path, ...], out: Path, data: Path | None, threads: int | No
         torch.set_num_threads(threads)
     model = run(runs, out, data=data)
     click.echo(f"model: {model}")
-    click.echo(f"use:   hvcodec compress --model {model} PICTURE")
+    click.echo(_use(model))
+
+
+def _use(model: Path) -> str:
+    """How to use a model, to be pasted into a shell; Windows takes slashes too, which need no quotes."""
+    return f"use:   hvcodec compress --model {shlex.quote(model.as_posix())} PICTURE"
 
 
 def _in_bytes(_: click.Context, __: click.Parameter, megabytes: float) -> int:

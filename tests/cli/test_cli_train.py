@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -44,16 +45,18 @@ def quick(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_from_a_folder_of_pictures_to_a_codec(quick: Path, photo: Path, hvcodec: Hvcodec) -> None:
-    result = hvcodec("train", "quick.toml", "--device", "cpu", "--threads", 1)
+    result = hvcodec("train", "quick.toml", "--out", "my runs/it's", "--device", "cpu", "--threads", 1)
     assert result.exit_code == 0, result.stderr
-    model = Path("runs/quick/model.safetensors")
+    model = Path("my runs/it's/model.safetensors")
     assert f"model: {model}" in result.stdout
     command = next(line for line in result.stdout.splitlines() if line.startswith("use:"))
-    words = command.removeprefix("use:").replace("PICTURE", "photo.png").split()
+    words = shlex.split(command.removeprefix("use:").replace("PICTURE", "photo.png"))
     assert words[0] == "hvcodec"
     assert hvcodec(*words[1:]).exit_code == 0
     assert hvcodec("decompress", "photo.hvc", "--model", model, "-o", "back.png").exit_code == 0
     assert {path.name for path in model.parent.glob("*.png")} == {"loss.png", "rates.png", "distortion.png"}
+    together = hvcodec("mean", model.parent, model.parent, "--out", "the mean")
+    assert together.stdout.splitlines()[-1] == "use:   hvcodec compress --model 'the mean/model.safetensors' PICTURE"
 
 
 def test_a_run_is_resumed_without_its_configuration(quick: Path, hvcodec: Hvcodec) -> None:
@@ -97,6 +100,7 @@ def test_pictures_travel_in_shards(quick: Path, hvcodec: Hvcodec) -> None:
     assert all(path.stat().st_size <= 1.5 * largest for path in parcels)
     trained = hvcodec("train", "quick.toml", "--data", "parcel", "--device", "cpu")
     assert trained.exit_code == 0, trained.stderr
+    assert Path("runs/quick/model.safetensors").is_file()
     again = hvcodec("shards", "pictures", "parcel")
     assert again.exit_code == 2
     assert "parcel: it holds shards already" in again.stderr
