@@ -1,7 +1,7 @@
 """Shards: files of bounded size that carry pictures to another machine, one by one.
 
-A shard is a ZIP file without further compression. It holds compressed pictures under their own names, the
-MANIFEST.tsv with their licences if there is one, and `shard.json`, which says what it is; each can be read
+A shard is a ZIP file without further compression. It holds compressed pictures under their own names, every
+MANIFEST.tsv with their licences under its own, and `shard.json`, which says what it is; each can be read
 without the others. `pack` takes a folder of shards like a folder of pictures.
 """
 
@@ -12,12 +12,12 @@ import json
 import logging
 import os
 import zipfile
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from hvcodec import image
 from hvcodec.errors import ConfigError
-from hvcodec.train.cache import READ_ERRORS, SHARD_SUFFIX, decode, describe, find_pictures, leave_out
+from hvcodec.train.cache import READ_ERRORS, SHARD_SUFFIX, LeftOut, Members, decode, describe, find_pictures, leave_out
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +48,16 @@ def shards(
     if codec not in CODECS:
         raise ConfigError(f"unknown shard codec {codec!r}; there are {', '.join(CODECS)}")
     _check_out(folder, out_dir, force)
+    pictures, left_out = find_pictures(folder)
+    manifests = _manifests(folder, pictures)
     out_dir.mkdir(parents=True, exist_ok=True)
-    manifest = (folder / MANIFEST).read_bytes() if (folder / MANIFEST).is_file() else b""
     try:
         n_written = 0
-        for members in _parts(folder, codec, max_bytes, len(manifest)):
-            _write(_temporary(out_dir, n_written), n_written, members, manifest, codec)
+        for members in _parts(pictures, left_out, codec, max_bytes, manifests):
+            _write(_temporary(out_dir, n_written), n_written, members, manifests, codec)
             n_written += 1
+        if left_out:
+            log.warning("left out of the shards of %s:%s", folder, describe(left_out))
         if n_written == 0:
             raise ConfigError(f"no readable picture in {folder}")
         return _put_in_place(out_dir, n_written)
@@ -87,12 +90,33 @@ def _temporary(out_dir: Path, index: int) -> Path:
     return out_dir / _TEMPORARY.format(index)
 
 
-def _parts(folder: Path, codec: str, max_bytes: int, manifest_bytes: int) -> Iterator[list[Picture]]:
+def _manifests(folder: Path, pictures: Members) -> dict[str, bytes]:
+    """The manifests above the pictures, and those in their shards; of one name there is one with the lines of all."""
+    loose = [PurePosixPath(name) for name, member in pictures.items() if member.inside is None]
+    places = {PurePosixPath("."), *(place for path in loose for place in path.parents)}
+    paths = {str(place / MANIFEST): folder / place / MANIFEST for place in sorted(places)}
+    found = {name: path.read_bytes() for name, path in paths.items() if path.is_file()}
+    for path in sorted({member.path for member in pictures.values() if member.inside is not None}):
+        try:
+            with zipfile.ZipFile(path) as shard:
+                read = {name: shard.read(name) for name in shard.namelist() if PurePosixPath(name).name == MANIFEST}
+        except (OSError, zipfile.BadZipFile) as err:
+            raise ConfigError(f"{path} is not a whole shard: {err}; fetch it again") from err
+        for name, data in read.items():
+            lines = dict.fromkeys([*found.get(name, b"").splitlines(), *data.splitlines()])
+            found[name] = b"".join(line + b"\n" for line in lines)
+    return found
+
+
+def _parts(
+    pictures: Members, left_out: LeftOut, codec: str, max_bytes: int, manifests: Mapping[str, bytes]
+) -> Iterator[list[Picture]]:
     """Yield the pictures of one shard after the other."""
-    fixed = _ZIP_END + _member_bytes(_ABOUT, _ABOUT_LIMIT) + _member_bytes(MANIFEST, manifest_bytes)
+    fixed = _ZIP_END + _member_bytes(_ABOUT, _ABOUT_LIMIT)
+    fixed += sum(_member_bytes(name, len(data)) for name, data in manifests.items())
     pending: list[Picture] = []
     room = max_bytes - fixed
-    for name, data in _recoded(folder, codec):
+    for name, data in _recoded(pictures, left_out, codec):
         n_bytes = _member_bytes(name, len(data))
         if n_bytes > max_bytes - fixed:
             raise ConfigError(f"{name} takes {n_bytes} bytes and fits into no shard of {max_bytes}")
@@ -105,8 +129,7 @@ def _parts(folder: Path, codec: str, max_bytes: int, manifest_bytes: int) -> Ite
         yield pending
 
 
-def _recoded(folder: Path, codec: str) -> Iterator[Picture]:
-    pictures, left_out = find_pictures(folder)
+def _recoded(pictures: Members, left_out: LeftOut, codec: str) -> Iterator[Picture]:
     for name, member in pictures.items():
         try:
             data = member.read()
@@ -116,8 +139,6 @@ def _recoded(folder: Path, codec: str) -> Iterator[Picture]:
             leave_out(left_out, name, err)
             continue
         yield name if codec == "original" else _renamed(name, f".{codec}", pictures), data
-    if left_out:
-        log.warning("left out of the shards of %s:%s", folder, describe(left_out))
 
 
 def _renamed(name: str, suffix: str, others: Container[str]) -> str:
@@ -130,14 +151,12 @@ def _renamed(name: str, suffix: str, others: Container[str]) -> str:
     return name
 
 
-def _write(path: Path, index: int, members: list[Picture], manifest: bytes, codec: str) -> None:
+def _write(path: Path, index: int, members: list[Picture], manifests: Mapping[str, bytes], codec: str) -> None:
     about = {"shard": index, "codec": codec, "pictures": len(members), "version": 1}
     # Fixed dates make equal pictures equal shards.
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as file:
         file.writestr(zipfile.ZipInfo(_ABOUT), json.dumps(about))
-        if manifest:
-            file.writestr(zipfile.ZipInfo(MANIFEST), manifest)
-        for name, data in members:
+        for name, data in [*manifests.items(), *members]:
             file.writestr(zipfile.ZipInfo(name), data)
 
 

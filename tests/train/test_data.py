@@ -244,6 +244,27 @@ def test_shards_keep_the_pictures_and_their_limit(folder: Path, cache: Cache, tm
         assert back.fingerprint == cache.fingerprint
 
 
+def test_every_manifest_travels_from_folders_and_from_shards(folder: Path, tmp_path: Path) -> None:
+    for place, line in (("", "p01.png\tCC0"), ("more", "p00.png\tCC BY")):
+        (folder / place / "MANIFEST.tsv").write_text(f"file\tlicence\n{line}\n")
+    parcels = tmp_path / "parcels"
+    shards(folder, parcels / "one", max_bytes=30_000)
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.fromarray(smooth(50, 50, 99)).save(other / "new.png")
+    (other / "MANIFEST.tsv").write_text("file\tlicence\nnew.png\tCC0\n")
+    shards(other, parcels / "two")
+    for path in shards(parcels, tmp_path / "together", max_bytes=30_000):
+        assert path.stat().st_size <= 30_000
+        with zipfile.ZipFile(path) as shard:
+            assert shard.read("MANIFEST.tsv") == b"file\tlicence\np01.png\tCC0\nnew.png\tCC0\n"
+            assert shard.read("more/MANIFEST.tsv") == b"file\tlicence\np00.png\tCC BY\n"
+    damaged = parcels / "two" / "pictures-0000.shard.zip"
+    damaged.write_bytes(damaged.read_bytes().replace(b"new.png\tCC0", b"new.png\tCC1"))
+    with pytest.raises(ConfigError, match=r"pictures-0000\.shard\.zip is not a whole shard: .*; fetch it again"):
+        shards(parcels, tmp_path / "none")
+
+
 @pytest.mark.parametrize(
     ("codec", "renamed"), [("png", "a.jpg.png.png"), ("webp", "a.jpg.webp"), ("jpeg", "a.jpg.jpeg")]
 )
