@@ -56,6 +56,9 @@ SAMPLE_ROWS, SAMPLE_COLUMNS, SAMPLE_SIDE = 2, 3, 128
 LEAST_SAMPLED = 3 * SAMPLE_ROWS * SAMPLE_COLUMNS * SAMPLE_SIDE**2
 """Pixels from which on that look is much cheaper than an encode."""
 
+WIDE, LEAST_ROWS = 4096, 2048
+"""Pictures of more columns cost at least what so many rows of them would: strips are whole rows, however few."""
+
 
 def _sample(picture: Picture) -> Picture:
     """Squares from all over a picture, put together."""
@@ -574,14 +577,16 @@ def _load(path: Path, changed: int, device: str) -> weights.Loaded:
 
 
 def check_size(header: container.Header, max_pixels: int) -> None:
-    """Refuse a thin picture whose padding costs far more than its pixels: one row of 2^24 becomes 64."""
-    padded, limit = _aligned(header.width) * _aligned(header.height), 2 * max(max_pixels, ALIGN * ALIGN)
-    if padded > limit:
+    """Refuse a thin picture that costs far more than its pixels: padding makes 64 rows of one; strips are whole."""
+    columns, rows = _aligned(header.width), _aligned(header.height)
+    counted = columns * (rows if columns <= WIDE else max(rows, LEAST_ROWS))
+    limit = 2 * max(max_pixels, ALIGN * ALIGN)
+    if counted > limit:
         raise LimitError(
-            f"the picture of {header.width} x {header.height} is padded to {padded} pixels, more than twice "
+            f"the picture of {header.width} x {header.height} costs as much as {counted} pixels, more than twice "
             f"the limit of {max_pixels}: raise it to go on",
             limit=limit,
-            asked=padded,
+            asked=counted,
         )
 
 

@@ -274,10 +274,16 @@ def _senseless_headers(plain: bytes) -> dict[str, Bad]:
             {"limit": 2**28, "asked": 2**48},
         ),
         "thin": Bad(
-            replace(p, width=varint(2**24), height=b"\x01").data,
+            replace(p, width=b"\x01", height=varint(2**24)).data,
             "LimitError",
-            f"the picture of {2**24} x 1 is padded to {2**30} pixels",
+            f"the picture of 1 x {2**24} costs as much as {2**30} pixels",
             {"limit": 2**29, "asked": 2**30},
+        ),
+        "wide": Bad(
+            replace(p, width=varint(2**18 + 1), height=b"\x01").data,
+            "LimitError",
+            f"the picture of {2**18 + 1} x 1 costs as much as {2**29 + 2**17} pixels",
+            {"limit": 2**29, "asked": 2**29 + 2**17},
         ),
         "more_pixels_than_allowed": Bad(
             plain,

@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import pytest
 from PIL import Image
 
 import hvcodec
-from hvcodec import catalog, image
+from hvcodec import catalog, container, image
+from hvcodec.codec import check_size
 from hvcodec.picture import Picture
 
 FUNCTIONS = {"compress", "decompress", "inspect"}
@@ -138,6 +140,24 @@ def test_limits_are_kept(tiny_model: Path, pixels: np.ndarray[Any, Any]) -> None
     assert (refused.value.limit, refused.value.asked) == (599, 600)
 
 
+@pytest.mark.parametrize(
+    ("width", "height", "max_pixels", "is_taken"),
+    [
+        (1 << 18, 1, container.MAX_PIXELS, True),
+        (1 << 18, 1 << 10, container.MAX_PIXELS, True),
+        ((1 << 18) + 1, 1, container.MAX_PIXELS, False),
+        (1 << 20, 1, container.MAX_PIXELS, False),
+        (1, 1 << 22, container.MAX_PIXELS, True),
+        (4096, 100, 409_600, True),  # small limits are for pixels, as long as rows are not much wider than a strip
+        (4097, 100, 409_700, False),
+    ],
+)
+def test_a_wide_picture_counts_as_higher_than_it_is(width: int, height: int, max_pixels: int, is_taken: bool) -> None:
+    header = container.Header(width, height, False, 8, bytes(6), (0,), (0,))
+    with nullcontext() if is_taken else pytest.raises(hvcodec.LimitError, match="costs as much as"):
+        check_size(header, max_pixels)
+
+
 def test_wrong_arguments_are_told(tiny_model: Path, pixels: np.ndarray[Any, Any]) -> None:
     data, codec = hvcodec.compress(pixels), hvcodec.Codec("tiny")
     calls: list[tuple[type[Exception], str, Any]] = [
@@ -214,7 +234,7 @@ def test_a_file_finds_its_model_by_its_id(
     with pytest.raises(hvcodec.LimitError):
         hvcodec.decompress(data, max_pixels=10)
     thin = hvcodec.Codec(tiny_model).encode(hvcodec.Picture(np.zeros((1, 200), np.uint8)), [0] * 5)
-    with pytest.raises(hvcodec.LimitError, match="padded"):
+    with pytest.raises(hvcodec.LimitError, match="200 x 1 costs as much as 16384 pixels"):
         hvcodec.decompress(thin.data, max_pixels=200)
     assert refused.value.needed == hvcodec.inspect(data).model_id
     assert hvcodec.decompress(data, model=tiny_model).size == (30, 20)
