@@ -373,6 +373,9 @@ class Codec:
     def n_groups(self) -> int:
         return len(self.model.config.stages)
 
+    # Nudges need gradients, whatever mode the caller is in.
+    @torch.inference_mode(False)
+    @torch.enable_grad()
     def _analyze(
         self,
         pictures: Sequence[Picture],
@@ -571,8 +574,9 @@ def _device(name: str) -> torch.device:
 @lru_cache(maxsize=4)
 def _load(path: Path, changed: int, device: str) -> weights.Loaded:
     """The weights at a path; `changed` makes a file that was replaced another one."""
-    loaded = weights.load_weights(path)
-    loaded.model.to(device=torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.inference_mode(False):  # they stay: whoever asks next may need gradients
+        loaded = weights.load_weights(path)
+        loaded.model.to(device=torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
     return loaded
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 from synthetic import picture
 
+from hvcodec import codec as codec_module
 from hvcodec.codec import ITERATIONS, Codec
 from hvcodec.model import refine, strips
 from hvcodec.model.config import lambda_of
@@ -20,6 +22,7 @@ from hvcodec.model.weights import save_weights
 from hvcodec.picture import Picture
 
 LEVEL = 24
+GOLDEN_MODEL = Path(__file__).parents[1] / "golden" / "models" / "tiny.safetensors"
 
 
 def rows_of(codec: Codec, shown: Picture) -> strips.PixelRows:
@@ -161,6 +164,20 @@ def stopping_after(count: int) -> tuple[Callable[[float], bool], list[float]]:
         return len(told) <= count
 
     return go_on, told
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, lambda: torch.set_grad_enabled(False)])
+def test_the_mode_of_the_caller_does_not_matter(
+    mode: Callable[[], AbstractContextManager[object]], tiny_codec: Codec
+) -> None:
+    shown, mask = picture(64, 64, seed=5), np.full((64, 64), 99, np.uint8)
+    expected = tiny_codec.encode(shown, [LEVEL] * 5, effort=2, roi=mask, masking=0.5)
+    codec_module._load.cache_clear()
+    with mode():
+        fresh = Codec(GOLDEN_MODEL, device="cpu")
+        inside = fresh.encode(shown, [LEVEL] * 5, effort=2, roi=mask, masking=0.5)
+    afterwards = fresh.encode(shown, [LEVEL] * 5, effort=2, roi=mask, masking=0.5)
+    assert inside.data == afterwards.data == expected.data
 
 
 def test_it_stops_when_told(tiny_codec: Codec) -> None:
