@@ -4,7 +4,8 @@
     image = hvcodec.decompress(data)  # a Pillow image
     info = hvcodec.inspect(data)  # what the file says of itself
 
-What needs torch is loaded at its first use, so that importing hvcodec and reading headers stay quick.
+What needs torch is loaded at its first use, so that importing hvcodec and reading headers stay quick. It needs float32
+as torch's default dtype.
 After the first compress, decompress or Codec a process must not be forked, because torch's threads do not survive that:
 start others with multiprocessing's "spawn".
 """

@@ -126,8 +126,9 @@ class Codec:
         """Load a model by name or by the path of its weights.
 
         Raises ModelError if there is no such model or its weights are not sound, ValueError for a device that
-        this machine lacks.
+        this machine lacks, or if torch's default dtype is not float32, here and wherever the codec is used.
         """
+        _check_default_dtype()
         self.device = _device(device)
         if dtype not in ("float32", "bfloat16"):
             raise ValueError(f"dtype must be float32 or bfloat16, not {dtype}")
@@ -258,6 +259,7 @@ class Codec:
         go_on: GoOn = _always,
     ) -> list[Encoded]:
         """Compress several pictures, each at its rate vector; those of equal size share a batch."""
+        _check_default_dtype()
         _check_pictures(pictures)
         if len(rhos) != len(pictures):
             raise ValueError(f"{len(pictures)} pictures need one rate vector each, not {len(rhos)}")
@@ -332,6 +334,7 @@ class Codec:
 
     def decode_symbols(self, file: container.File, *, max_layers: int | None = None) -> Symbols:
         """Symbols of every layer of a parsed file: the exact part of decoding. Layers that lack are zero."""
+        _check_default_dtype()
         header = file.header
         self._check_model(header)
         layers = self.model.config.layers
@@ -407,6 +410,7 @@ class Codec:
         self, symbols: Sequence[Symbols], rhos: Sequence[Sequence[int]], like: Sequence[Picture]
     ) -> list[Picture]:
         """Pictures from symbols, with the kind, size, alpha and metadata of `like`."""
+        _check_default_dtype()
         stacked = [np.stack(planes) for planes in zip(*symbols, strict=True)]
         results = [np.empty_like(picture.pixels) for picture in like]
         height, width = (_aligned(side) for side in (like[0].height, like[0].width))
@@ -462,6 +466,7 @@ class Codec:
 
     def encode_symbols(self, symbols: Symbols, rho: Sequence[int], height: int, width: int) -> list[bytes]:
         """The chunk of every layer: the exact part of encoding."""
+        _check_default_dtype()
         encoders = [LayerEncoder(self.tables) for _ in symbols]
         present = [bool(planes.any()) for planes in symbols]
 
@@ -559,6 +564,14 @@ def _has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 faster than float32; older versions of torch cannot tell."""
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def _check_default_dtype() -> None:
+    if torch.get_default_dtype() != torch.float32:  # new tensors would not fit the weights, nor integers half precision
+        raise ValueError(
+            f"hvcodec computes with float32 as torch's default dtype, not {torch.get_default_dtype()}: "
+            "call torch.set_default_dtype(torch.float32)"
+        )
 
 
 def _device(name: str) -> torch.device:

@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import hvcodec
@@ -193,6 +195,34 @@ def test_wrong_arguments_are_told(tiny_model: Path, pixels: np.ndarray[Any, Any]
     for kind, told, call in calls:
         with pytest.raises(kind, match=told):
             call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_another_default_dtype_of_torch_is_refused(
+    tiny_model: Path, pixels: np.ndarray[Any, Any], dtype: torch.dtype
+) -> None:
+    codec = hvcodec.Codec("tiny")
+    encoded = codec.compress(Picture(pixels))
+    file = container.unpack(encoded.data)
+    symbols = codec.decode_symbols(file)
+    calls: list[Callable[[], object]] = [
+        lambda: hvcodec.Codec("tiny"),
+        lambda: hvcodec.compress(pixels),
+        lambda: codec.compress(Picture(pixels), target=hvcodec.Bytes(1000)),
+        lambda: codec.decode(encoded.data),
+        lambda: codec.decode_symbols(file),
+        lambda: codec.encode_symbols(symbols, file.header.rho, 20, 30),
+        encoded.decoded,
+    ]
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        for call in calls:
+            with pytest.raises(ValueError, match=f"not {dtype}: call torch.set_default_dtype"):
+                call()
+    finally:
+        torch.set_default_dtype(before)
+    assert hvcodec.compress(pixels) == encoded.data
 
 
 def test_what_no_file_can_hold_is_refused_before_the_work(
