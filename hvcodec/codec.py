@@ -78,11 +78,11 @@ def _always(done: float) -> bool:
     return True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Encoded:
     """A compressed picture, and what its decoder will show."""
 
-    data: bytes
+    data: bytes = field(repr=False)
     rho: tuple[int, ...]
     _codec: Codec = field(repr=False)
     _symbols: Symbols = field(repr=False)

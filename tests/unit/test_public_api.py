@@ -91,6 +91,8 @@ def test_kinds_of_decompressed_images_agree(tiny_model: Path, pixels: np.ndarray
 def test_what_the_encoder_expects_is_what_is_decoded(tiny_model: Path, pixels: np.ndarray[Any, Any]) -> None:
     encoded = hvcodec.Codec("tiny").compress(Picture(pixels), quality=70)
     assert encoded.data == hvcodec.compress(pixels, quality=70, model="tiny")
+    assert repr(encoded) == f"Encoded(rho={encoded.rho})"
+    assert len({encoded, encoded, hvcodec.Codec("tiny").compress(Picture(pixels))}) == 2  # as for a Picture: no twins
     assert np.array_equal(encoded.decoded().pixels, hvcodec.decompress(encoded.data, kind="array"))
 
 
