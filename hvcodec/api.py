@@ -150,4 +150,10 @@ def to_picture(source: AnyImage) -> Picture:
         return image.from_array(source)
     if isinstance(source, (str, os.PathLike)):
         return image.read(source)
-    return image.from_pillow(source)
+    try:
+        return image.from_pillow(source)
+    except TypeError:
+        raise TypeError(
+            f"a picture is the path of a file, a Pillow image, an array or a Picture, not {type(source).__name__}: "
+            "hvcodec.image.read makes one of bytes and open files"
+        ) from None

@@ -167,7 +167,7 @@ class Codec:
         """
         _check_pictures([picture])
         if roi is not None:
-            _check_rois([roi], [picture])
+            [roi] = _checked_rois([roi], [picture])
 
         def encode(mask: Array | None, vector: Sequence[int], masking: float = 0.0, trim: float = 0.0) -> Encoded:
             return self.encode(
@@ -268,7 +268,7 @@ class Codec:
         if not 0 <= masking <= MOST_MASKING or not math.isfinite(trim):
             raise ValueError(f"masking must lie in 0..{MOST_MASKING} and trim be finite, not {masking} and {trim}")
         if rois is not None:
-            _check_rois(rois, pictures)
+            rois = _checked_rois(rois, pictures)
         checked = [rate.check(rho, self.n_groups) for rho in rhos]
         packed = [_pack_extras(picture) for picture in pictures]  # first: they are cheap to refuse
         coded: list[Encoded | None] = [None] * len(pictures)
@@ -531,18 +531,20 @@ def _pack_extras(picture: Picture) -> dict[int, bytes]:
     }
 
 
-def _check_rois(rois: Sequence[Array], pictures: Sequence[Picture]) -> None:
+def _checked_rois(rois: Sequence[Array], pictures: Sequence[Picture]) -> list[Array]:
+    """Masks in the byte order of this machine, if each fits its picture."""
     if len(rois) != len(pictures):
         raise ValueError(f"{len(pictures)} pictures need one mask each, not {len(rois)}")
     for roi, picture in zip(rois, pictures, strict=True):
         wanted = (picture.height, picture.width)
         if not isinstance(roi, np.ndarray):
             raise TypeError(f"a mask is a grey array (H, W) of uint8 or uint16, not {type(roi).__name__}")
-        if roi.shape != wanted or roi.dtype not in (np.uint8, np.uint16):
+        if roi.shape != wanted or roi.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
             raise ValueError(
                 f"the mask is an array {roi.shape} of {roi.dtype}, but a picture of {picture.width} x {picture.height} "
                 f"needs {wanted} of uint8 or uint16: one grey value for each pixel, rows first"
             )
+    return [roi.astype(roi.dtype.newbyteorder("="), copy=False) for roi in rois]
 
 
 def _lighter_and_lighter(roi: Array | None) -> Iterator[Array]:

@@ -101,6 +101,17 @@ def test_masks_of_a_batch_belong_to_their_pictures(tiny_codec: Codec, shown: Pic
     assert [encoded.data for encoded in batch] == [encoded.data for encoded in alone]
 
 
+def test_masks_of_either_byte_order_are_taken(tiny_codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hvcodec.codec.LEAST_SAMPLED", 0)  # the first guess looks at the mask too
+    shown = picture(160, 128, seed=3)
+    deep = np.random.default_rng(0).integers(0, 1 << 16, (128, 160), np.uint16)
+    files = {
+        tiny_codec.compress(shown, target=Bytes(2000), profile="equal", roi=deep.astype(order)).data
+        for order in (">u2", "<u2")
+    }
+    assert len(files) == 1
+
+
 @pytest.mark.parametrize(
     "roi",
     [np.zeros((160, 128), np.uint8), np.zeros((128, 160, 1), np.uint8), np.zeros((128, 160), np.float32)],

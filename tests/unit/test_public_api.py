@@ -165,7 +165,10 @@ def test_a_wide_picture_counts_as_higher_than_it_is(width: int, height: int, max
 def test_wrong_arguments_are_told(tiny_model: Path, pixels: np.ndarray[Any, Any]) -> None:
     data, codec = hvcodec.compress(pixels), hvcodec.Codec("tiny")
     calls: list[tuple[type[Exception], str, Any]] = [
-        (TypeError, "a Pillow image is needed", lambda: hvcodec.compress(3)),  # type: ignore[arg-type]
+        (TypeError, "path .*, a Pillow image, an array or a Picture, not int", lambda: hvcodec.compress(3)),  # type: ignore[arg-type]
+        (TypeError, "Picture, not bytes: hvcodec.image.read", lambda: hvcodec.compress(b"")),  # type: ignore[arg-type]
+        (TypeError, "Picture, not list", lambda: hvcodec.compress([[1]])),  # type: ignore[arg-type]
+        (TypeError, "a Pillow image is needed, not ndarray", lambda: image.from_pillow(pixels)),  # type: ignore[arg-type]
         (TypeError, "uint8 or uint16", lambda: hvcodec.compress(pixels / 255)),
         (ValueError, "quality goes from 0 to 100", lambda: hvcodec.compress(pixels, quality=101)),
         (ValueError, "no rate profile 'nix'", lambda: hvcodec.compress(pixels, profile="nix")),
