@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .container import MAX_GROUPS, MODEL_ID_BYTES
 from .errors import ModelError
 from .files import write_whole
 
@@ -32,6 +33,7 @@ DEFAULT_VARIABLE = "HVCODEC_MODEL"
 """Names the model, or the path of its weights, that `default` stands for."""
 
 _MAX_HEAD_BYTES = 1 << 24
+_COARSEST = 64  # stride; and no stage has as many layers
 
 
 @dataclass(frozen=True)
@@ -132,10 +134,14 @@ def read_entry(path: Path) -> Entry:
     """What a model file says of itself; ModelError if it is damaged or no model of hvcodec."""
     metadata = read_metadata(path)
     try:
-        stages = json.loads(metadata["config"])["stages"]
+        model_id, stages = bytes.fromhex(metadata["id"]), json.loads(metadata["config"])["stages"]
+        numbers = [number for stage in stages for number in (stage["stride"], stage["layers"])]
+        are_small = all(type(number) is int and 1 <= number <= _COARSEST for number in numbers)
+        if len(model_id) != MODEL_ID_BYTES or len(stages) > MAX_GROUPS or not are_small:
+            raise ValueError("no model has such numbers")  # those of a foreign file could ask for any amount of memory
         strides = tuple(stage["stride"] for stage in stages for _ in range(stage["layers"]))
-        return Entry(path.stem, path, bytes.fromhex(metadata["id"]), strides, len(stages))
-    except (ValueError, KeyError, TypeError) as err:
+        return Entry(path.stem, path, model_id, strides, len(stages))
+    except (ValueError, KeyError, TypeError, RecursionError) as err:
         raise ModelError(f"the head of {path.name} is damaged: install the model again") from err
 
 
@@ -160,7 +166,7 @@ def read_profiles(stored: Path) -> list[Profile]:
         return []
     try:
         return [Profile.from_dict(item) for item in json.loads(stored.read_text("utf-8"))]
-    except (ValueError, KeyError, TypeError) as err:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as err:
         raise ModelError(f"{stored.name} is damaged ({err}): install the model again") from err
 
 

@@ -167,7 +167,7 @@ def load_weights(path: Path) -> Loaded:
 def _read_distortion(path: Path, metadata: Mapping[str, str]) -> dict[str, float]:
     try:
         shares = {str(name): float(share) for name, share in json.loads(metadata.get("distortion", "{}")).items()}
-    except (ValueError, TypeError, AttributeError) as err:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as err:
         raise ModelError(f"the head of {path.name} is damaged: install the model again") from err
     if not set(shares) <= set(perceptual.ERRORS) or any(not 0 <= share <= 1 for share in shares.values()):
         raise ModelError(f"{path.name} was trained for a distortion that is not known here; update hvcodec")

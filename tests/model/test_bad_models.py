@@ -338,6 +338,8 @@ def test_folder_and_missing_file_are_refused(tmp_path: Path) -> None:
     [
         ("{", "damaged"),
         ("[1]", "damaged"),
+        ("[" * 60_000, "damaged"),
+        ('{"ms_ssim": 1%s}' % ("0" * 400), "damaged"),
         ('{"ms_ssim": "much"}', "damaged"),
         ('{"ms_ssim": 1.5}', "not known here"),
         ('{"taste": 0.5}', "not known here"),

@@ -123,7 +123,20 @@ def test_a_file_that_is_no_model_is_named(tmp_path: Path, content: bytes, told: 
         catalog.read_entry(path)
 
 
-@pytest.mark.parametrize("changes", [{"id": "xyz"}, {"config": "{}"}, {"config": "["}, {"config": "[]"}, {"id": 7}])
+def stages(stride: object = 64, layers: object = 1, count: int = 1) -> dict[str, object]:
+    return {"config": json.dumps({"stages": [{"stride": stride, "layers": layers}] * count})}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"id": "xyz"}, {"id": 7}, {"id": "0011223344"}, {"id": "00112233445566"}),
+        *({"config": config} for config in ("{}", "[", "[]", "[" * 60_000, '{"stages": "ab"}')),
+        *(stages(layers=layers) for layers in (65, 10**7, 0, -1, True, 1.0, "1", None)),
+        *(stages(stride=stride) for stride in (128, 0, -4, 4.0, "4", [4])),
+        stages(count=9),
+    ],
+)
 def test_a_damaged_head_is_told(tmp_path: Path, changes: dict[str, object]) -> None:
     path = model_file(tmp_path / "odd.safetensors", 1, **changes)
     with pytest.raises(ModelError, match=r"the head of odd\.safetensors is damaged"):
@@ -170,6 +183,8 @@ def test_profiles_lie_beside_the_weights(two: tuple[Path, Path]) -> None:
         "{",
         "[1]",
         '[{"name": "mine"}]',
+        "[" * 60_000,
+        json.dumps([{"name": "n", "purpose": "p", "path": [{"position": 10**400, "rho": [1, 2]}], "measured": []}]),
         json.dumps([{"name": "n", "purpose": "p", "path": [], "measured": []}]),
     ):
         stored.write_text(damage)
