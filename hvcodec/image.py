@@ -183,7 +183,8 @@ def encode(picture: Picture, format: str) -> bytes:
 def left_out(picture: Picture, format: str) -> list[str]:
     """The metadata (icc, exif, xmp) of a picture that a file of this format will lack."""
     kind = _WRITABLE[format.lower().removeprefix(".")]
-    carried = {"icc": _takes_profile(picture, kind), "exif": True, "xmp": True}
+    takes_exif = kind.pillow_name != "TIFF" or len(_described(picture)) > 0
+    carried = {"icc": _takes_profile(picture, kind), "exif": takes_exif, "xmp": True}
     names = [name for name in carried if getattr(picture, name) is not None]
     return [name for name in names if not (kind.metadata and carried[name])]
 
@@ -199,10 +200,7 @@ def _metadata_options(picture: Picture, kind: _Format) -> dict[str, Any]:
     if picture.icc is not None and _takes_profile(picture, kind):
         options["icc_profile"] = picture.icc
     if kind.pillow_name == "TIFF":
-        stored = Image.Exif()
-        if picture.exif is not None:
-            stored.load(picture.exif)
-        tags = _descriptive(stored)
+        tags = _described(picture)
         if picture.xmp is not None:
             tags[_XMP] = picture.xmp
         return options | {"exif": tags.tobytes()}
@@ -260,11 +258,7 @@ def as_stored(samples: Samples, picture: Picture) -> Samples:
 
 
 def _orientation(picture: Picture) -> object:
-    tags = Image.Exif()
-    if picture.exif is not None:
-        with suppress(ImageError), _pillow("read", "it has no orientation then"):  # not what it says
-            tags.load(_EXIF_PREFIX + picture.exif)
-    return tags.get(_ORIENTATION)
+    return _described(picture).get(_ORIENTATION)
 
 
 # --- decoding -----------------------------------------------------------------------------------------------
@@ -448,6 +442,16 @@ def _raw_profile(img: Image.Image, kind: str) -> bytes | None:
         with suppress(ValueError):  # not what it says
             return bytes.fromhex("".join(text.split()[2:]))
     return None
+
+
+def _described(picture: Picture) -> Image.Exif:
+    """The tags of its EXIF that describe a picture; none where they cannot be read."""
+    if picture.exif is not None:
+        with suppress(ImageError), _pillow("read", "it has no tags then"):  # not what it says
+            stored = Image.Exif()
+            stored.load(_EXIF_PREFIX + picture.exif)
+            return _descriptive(stored)
+    return Image.Exif()
 
 
 def _descriptive(source: Image.Exif) -> Image.Exif:

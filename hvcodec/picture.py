@@ -16,9 +16,9 @@ class Picture:
     """A picture as arrays to be read, not written: pixels (H, W) or (H, W, 3), alpha (H, W) or None.
 
     Both are uint8 or both uint16, over the full range of the type. The metadata are the bytes of an ICC
-    profile, of EXIF (a TIFF block, without the prefix that JPEG puts before it) and of XMP. Pixels lie as in
-    the file: an EXIF orientation is kept as metadata and not applied. Raises TypeError or ValueError for
-    other arrays.
+    profile, of EXIF (a TIFF block, without the prefix that JPEG puts before it) and of XMP; empty ones become
+    None. Pixels lie as in the file: an EXIF orientation is kept as metadata and not applied. Raises TypeError
+    or ValueError for other arrays.
     """
 
     pixels: Samples
@@ -39,6 +39,8 @@ class Picture:
             raise TypeError(f"alpha must be {self.pixels.dtype} like the pixels, not {self.alpha.dtype}")
         if self.alpha is not None and self.alpha.shape != self.pixels.shape[:2]:
             raise ValueError(f"alpha must have the shape {self.pixels.shape[:2]}, not {self.alpha.shape}")
+        for name in ("icc", "exif", "xmp"):  # some formats cannot hold an empty one, others would not show it
+            object.__setattr__(self, name, getattr(self, name) or None)
 
     @property
     def width(self) -> int:

@@ -118,7 +118,8 @@ def test_what_a_cut_file_has_lost_is_told(folder: Path, hvcodec: Hvcodec, pictur
 
 
 @pytest.mark.parametrize(
-    ("kind", "lost"), [("png", []), ("PPM", ["icc", "exif"]), ("bmp", ["icc", "exif"]), ("webp", ["icc"])]
+    ("kind", "lost"),
+    [("png", []), ("PPM", ["icc", "exif"]), ("bmp", ["icc", "exif"]), ("webp", ["icc"]), ("tif", ["exif"])],
 )
 def test_what_a_format_cannot_hold_is_told(
     folder: Path, hvcodec: Hvcodec, picture: Picture, kind: str, lost: list[str]

@@ -426,6 +426,23 @@ def test_samples_are_turned_as_viewers_turn_them(orientation: int | None) -> Non
     np.testing.assert_array_equal(image.as_stored(shown, picture), picture.pixels)
 
 
+def test_empty_metadata_are_none() -> None:
+    picture = Picture(samples(5, 8, 3), icc=b"", exif=b"", xmp=b"")
+    assert (picture.icc, picture.exif, picture.xmp) == (None, None, None)
+    for kind in ("png", "jpg", "webp", "tif", "avif"):
+        image.encode(picture, kind)
+
+
+@pytest.mark.parametrize("tags", [b"II*\0\xff\xff\xff\xff", b"no directory of tags", b"II*\0"])
+def test_exif_that_cannot_be_read_is_told_where_it_is_left_out(tags: bytes) -> None:
+    picture = Picture(samples(5, 8, 3), exif=tags)
+    for kind, lost in {"png": [], "tif": ["exif"]}.items():
+        assert image.left_out(picture, kind) == lost
+        assert read(image.encode(picture, kind)).exif == (None if lost else tags)
+    assert image.left_out(Picture(samples(5, 8, 3), exif=exif(6)), "tif") == []
+    assert image.left_out(Picture(samples(5, 8, 3)), "tif") == []
+
+
 def test_exif_that_cannot_be_read_turns_nothing() -> None:
     picture = Picture(samples(5, 8, 3), exif=b"no directory of tags")
     np.testing.assert_array_equal(image.as_displayed(picture), picture.pixels)
