@@ -648,10 +648,10 @@ def _blank(file: container.File) -> Picture:
     header, bodies = file.header, file.extras
     shape = (header.height, header.width) if header.grey else (header.height, header.width, 3)
     pixels = np.empty(shape, np.uint8 if header.depth == 8 else np.uint16)
+    alpha = None
+    if Extra.ALPHA in bodies:  # first, as in the file: which error is told depends on the order
+        alpha = extras.unpack_alpha(bodies[Extra.ALPHA], width=header.width, height=header.height, depth=header.depth)
     icc, exif, xmp = (
         extras.unpack_metadata(bodies[kind]) if kind in bodies else None for kind in (Extra.ICC, Extra.EXIF, Extra.XMP)
     )
-    alpha = None
-    if Extra.ALPHA in bodies:
-        alpha = extras.unpack_alpha(bodies[Extra.ALPHA], width=header.width, height=header.height, depth=header.depth)
     return Picture(pixels, alpha, icc, exif, xmp)

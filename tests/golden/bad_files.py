@@ -424,6 +424,21 @@ def _wrong_extras(plain: bytes, rich: bytes) -> dict[str, Bad]:
         "alpha_too_large": corrupt(alpha(24 * 20 + 1), size),
         "alpha_of_16_bits": corrupt(alpha(2 * 24 * 20), size),
         "alpha_bomb": corrupt(alpha(1 << 22), size),
+        # Extras are looked at one by one, in the order of the file.
+        "metadata_wrong_then_bomb": corrupt([(2, b"profile"), (3, bomb)], "the metadata cannot be inflated"),
+        "alpha_wrong_then_bomb": corrupt([*alpha(1), (4, bomb)], size),
+        "alpha_filter_then_wrong_metadata": Bad(
+            with_extras(p, (1, b"\x03"), (2, b"profile")).data,
+            "UnsupportedError",
+            "the file has alpha filter 3",
+            {"feature": "alpha filter 3"},
+        ),
+        "metadata_bomb_cut": Bad(
+            with_extras(p, (4, bomb[:-4])).data,
+            "LimitError",
+            f"the metadata inflate to more than {METADATA_LIMIT} bytes",
+            {"limit": METADATA_LIMIT, "asked": METADATA_LIMIT + 1},
+        ),
     }
 
 
