@@ -164,6 +164,8 @@ def refine(
             nudge[:, :, rows, columns] = part[:, :, keep_rows, keep_columns].half().cpu().numpy()
         if not is_wanted:
             break
+    else:
+        go_on(1.0)
     return nudges
 
 
