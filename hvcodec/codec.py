@@ -126,7 +126,7 @@ class Codec:
         """Load a model by name or by the path of its weights.
 
         Raises ModelError if there is no such model or its weights are not sound, ValueError for a device that
-        this machine lacks, or if torch's default dtype is not float32, here and wherever the codec is used.
+        this machine lacks, or if torch's default dtype is not float32, as encoding does too.
         """
         _check_default_dtype()
         self.device = _device(device)
@@ -334,7 +334,6 @@ class Codec:
 
     def decode_symbols(self, file: container.File, *, max_layers: int | None = None) -> Symbols:
         """Symbols of every layer of a parsed file: the exact part of decoding. Layers that lack are zero."""
-        _check_default_dtype()
         header = file.header
         self._check_model(header)
         layers = self.model.config.layers
@@ -410,7 +409,6 @@ class Codec:
         self, symbols: Sequence[Symbols], rhos: Sequence[Sequence[int]], like: Sequence[Picture]
     ) -> list[Picture]:
         """Pictures from symbols, with the kind, size, alpha and metadata of `like`."""
-        _check_default_dtype()
         stacked = [np.stack(planes) for planes in zip(*symbols, strict=True)]
         results = [np.empty_like(picture.pixels) for picture in like]
         height, width = (_aligned(side) for side in (like[0].height, like[0].width))
@@ -466,7 +464,6 @@ class Codec:
 
     def encode_symbols(self, symbols: Symbols, rho: Sequence[int], height: int, width: int) -> list[bytes]:
         """The chunk of every layer: the exact part of encoding."""
-        _check_default_dtype()
         encoders = [LayerEncoder(self.tables) for _ in symbols]
         present = [bool(planes.any()) for planes in symbols]
 

@@ -182,10 +182,11 @@ def test_operands_of_lower_precision_change_no_symbol(precision: str, tiny_codec
         assert digests(tiny_codec.decode_symbols(container.unpack(data))) == expected
 
 
-def test_default_dtype_changes_nothing(tiny_codec: Codec) -> None:
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_default_dtype_changes_nothing_of_what_is_decoded(tiny_codec: Codec, dtype: torch.dtype) -> None:
     data, expected = vector("rho_mixed")
     plain = tiny_codec.decode(data)
-    torch.set_default_dtype(torch.float64)
+    torch.set_default_dtype(dtype)
     try:
         assert digests(tiny_codec.decode_symbols(container.unpack(data))) == expected
         assert largest_step(tiny_codec.decode(data), plain) == 0
