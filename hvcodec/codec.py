@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import catalog, container, extras, metrics, rate
+from . import catalog, container, extras, metrics, rate, trellis
 from .container import Extra
-from .entropy import LayerDecoder, LayerEncoder, Tables
+from .entropy import LayerDecoder, LayerEncoder, Tables, TrellisTables
 from .errors import CorruptError, DesyncError, ImageError, LimitError, ModelError, TargetError
 from .model import refine, strips, weights
 from .model.config import ALIGN
@@ -39,7 +39,8 @@ from .targets import METRICS
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16"]
 Array = np.ndarray[Any, np.dtype[Any]]
-Symbols = list[Array]  # of one picture: (Z, rows, columns) for each layer
+Symbols = list[Array]  # of one picture: (Z, rows, columns) for each layer; in a trellis their values, in half steps
+
 
 ITERATIONS = (0, 0, 8, 14, 24, 40, 75, 120, 170, 240)
 """Steps of refinement at each effort; effort 0 does not even ask the prior what symbols cost."""
@@ -86,6 +87,7 @@ class Encoded:
     rho: tuple[int, ...]
     _codec: Codec = field(repr=False)
     _symbols: Symbols = field(repr=False)
+    _in_trellis: bool = field(repr=False)
     _like: Picture = field(repr=False)
 
     def decoded(self) -> Picture:
@@ -94,7 +96,7 @@ class Encoded:
 
     @cached_property
     def _decoded(self) -> Picture:
-        return self._codec._synthesize([self._symbols], [self.rho], [self._like])[0]
+        return self._codec._synthesize([self._symbols], [self.rho], [self._like], self._in_trellis)[0]
 
     # What a target can ask for (targets.Trial), measured once on the picture that the decoder will give.
 
@@ -135,7 +137,7 @@ class Codec:
         self.dtype = dtype
         self._path = weights.find(model).resolve()
         loaded = _load(self._path, self._path.stat().st_mtime_ns, self.device.type)
-        self.model, self.tables, self.model_id = loaded.model, loaded.tables, loaded.id
+        self.model, self.tables, self.trellis, self.model_id = loaded.model, loaded.tables, loaded.trellis, loaded.id
         self.name, self.distortion = loaded.name, loaded.distortion
         self.profiles = catalog.load_profiles(self._path, self.n_groups)  # anew: they may change while weights do not
 
@@ -271,14 +273,15 @@ class Codec:
             rois = _checked_rois(rois, pictures)
         checked = [rate.check(rho, self.n_groups) for rho in rhos]
         packed = [_pack_extras(picture) for picture in pictures]  # first: they are cheap to refuse
+        in_trellis = self._prices(effort) is not None
         coded: list[Encoded | None] = [None] * len(pictures)
-        for members in _by_size(pictures):
+        for members in _by_size(pictures, [in_trellis] * len(pictures)):
             own = [pictures[i] for i in members]
             masks = None if rois is None else [rois[i] for i in members]
             symbols = self._analyze(own, [checked[i] for i in members], effort, masks, masking, trim, go_on)
             for i, planes in zip(members, symbols, strict=True):
-                data = self._pack(pictures[i], checked[i], planes, packed[i], digests)
-                coded[i] = Encoded(data, checked[i], self, planes, pictures[i])
+                data = self._pack(pictures[i], checked[i], planes, in_trellis, packed[i], digests)
+                coded[i] = Encoded(data, checked[i], self, planes, in_trellis, pictures[i])
         return [encoded for encoded in coded if encoded is not None]
 
     def profile(self, name: str | None = None) -> rate.Profile:
@@ -325,10 +328,11 @@ class Codec:
         blanks = [_blank(file) for file in files]  # extras first: they are cheap to refuse
         symbols = [self.decode_symbols(file, max_layers=max_layers) for file in files]
         pictures: list[Picture | None] = [None] * len(files)
-        for members in _by_size(blanks):
-            rhos = [files[i].header.rho for i in members]
-            own = [blanks[i] for i in members]
-            for i, picture in zip(members, self._synthesize([symbols[i] for i in members], rhos, own), strict=True):
+        are_in_trellis = [file.header.in_trellis for file in files]
+        for members in _by_size(blanks, are_in_trellis):
+            rhos, own = [files[i].header.rho for i in members], [blanks[i] for i in members]
+            shown = self._synthesize([symbols[i] for i in members], rhos, own, are_in_trellis[members[0]])
+            for i, picture in zip(members, shown, strict=True):
                 pictures[i] = picture
         return [picture for picture in pictures if picture is not None]
 
@@ -341,11 +345,16 @@ class Codec:
             raise ValueError(f"max_layers must be a whole number, 0 or more, not {max_layers}")
         chunks = file.chunks if max_layers is None else file.chunks[:max_layers]
         present = [layer.index < len(chunks) and len(chunks[layer.index]) > 0 for layer in layers]
-        decoders = [_decoder(index, chunk, self.tables) for index, chunk in enumerate(chunks)]
+        decoders = [_decoder(index, chunk, self.tables, self.trellis) for index, chunk in enumerate(chunks)]
         is_vouched_for = file.is_intact and header.digests is not None
 
         def read(layer: int, indices: Array, positions: Array) -> Array:
             try:
+                if header.in_trellis:
+                    symbols, is_odd = decoders[layer].decode_linked(
+                        self._linked(layer, indices, positions, header.width)
+                    )
+                    return trellis.halves_of(symbols, is_odd).reshape(indices.shape)
                 return decoders[layer].decode(indices.reshape(-1)).reshape(indices.shape)
             except CorruptError as err:
                 raise _wrong_symbols(layer, is_vouched_for) from err
@@ -360,7 +369,15 @@ class Codec:
             except CorruptError as err:
                 raise _wrong_symbols(layer, False) from err
 
-        return walk_prior(self.model.prior, header.rho, header.height, header.width, present, read, check)
+        return walk_prior(
+            self.model.prior, header.rho, header.height, header.width, present, read, check, halves=header.in_trellis
+        )
+
+    def _linked(self, layer: int, indices: Array, positions: Array, width: int) -> trellis.Pass:
+        """The symbols of a pass with these scale indices (Z, n), as they hang together."""
+        stride = self.model.config.layers[layer].stride
+        bands = trellis.bands(positions, _aligned(width) // stride, stride)
+        return trellis.Pass(indices.reshape(-1), np.tile(bands, len(indices)))
 
     def _check_model(self, header: container.Header) -> None:
         if header.model_id != self.model_id:
@@ -368,6 +385,8 @@ class Codec:
             raise ModelError(f"the file needs model {needed}, this codec holds {found}", needed=needed, found=found)
         if header.n_layers != len(self.model.config.layers) or header.n_groups != self.n_groups:
             raise CorruptError("the header does not fit its model: the program that wrote the file is faulty")
+        if header.in_trellis and self.trellis is None:
+            raise CorruptError("the file has a trellis and its model none: the program that wrote the file is faulty")
 
     # --- the float world ----------------------------------------------------------------------------------
 
@@ -394,10 +413,11 @@ class Codec:
         importance = combined(roi, of_masking(rows, height, width, masking) if masking else None)
         if roi is not None and self._caution(effort, None) == 0:
             importance = beyond_white(roi)
-        choice = strips.Choice(self._caution(effort, roi) + trim, importance=importance)
+        prices = self._prices(effort)
+        choice = strips.Choice(self._caution(effort, roi) + trim, importance=importance, prices=prices)
         if ITERATIONS[effort]:
             with self._precision_of(effort):
-                task = refine.Task(self.model, rates, choice.caution, importance, roi, self.distortion)
+                task = refine.Task(self.model, rates, choice.caution, importance, roi, self.distortion, prices)
                 nudges = refine.refine(task, rows, height, width, ITERATIONS[effort], go_on)
             choice = choice._replace(nudges=nudges)
         # Nudges fit the symbols that were seen while they were found, so the same precision has to choose them.
@@ -406,14 +426,17 @@ class Codec:
         return [[layer[i] for layer in layers] for i in range(len(pictures))]
 
     def _synthesize(
-        self, symbols: Sequence[Symbols], rhos: Sequence[Sequence[int]], like: Sequence[Picture]
+        self, symbols: Sequence[Symbols], rhos: Sequence[Sequence[int]], like: Sequence[Picture], in_trellis: bool
     ) -> list[Picture]:
         """Pictures from symbols, with the kind, size, alpha and metadata of `like`."""
         stacked = [np.stack(planes) for planes in zip(*symbols, strict=True)]
         results = [np.empty_like(picture.pixels) for picture in like]
         height, width = (_aligned(side) for side in (like[0].height, like[0].width))
         with torch.inference_mode(), self._precision():
-            for rows, pixels in strips.synthesize(self.model.transform, stacked, self._rates(rhos), height, width):
+            shown = strips.synthesize(
+                self.model.transform, stacked, self._rates(rhos), height, width, halves=in_trellis
+            )
+            for rows, pixels in shown:
                 for result, x in zip(results, pixels, strict=True):
                     _store(result, rows, x)
         return [
@@ -423,6 +446,10 @@ class Codec:
 
     def _rates(self, rhos: Sequence[Sequence[int]]) -> Tensor:
         return torch.tensor([list(rho) for rho in rhos], dtype=torch.float32, device=self.device)
+
+    def _prices(self, effort: int) -> Array | None:
+        """Of symbols in the trellis, if there is one: effort 0 does not ask the prior, which has to be asked for it."""
+        return None if self.trellis is None or effort == 0 else self.trellis.prices
 
     def _caution(self, effort: int, mask: object) -> float:
         """How far symbols are rounded in favour of the rate; where nearest is best, a mask tells where it is not."""
@@ -448,8 +475,15 @@ class Codec:
     # --- the exact world ----------------------------------------------------------------------------------
 
     def _pack(
-        self, picture: Picture, rho: tuple[int, ...], symbols: Symbols, packed: dict[int, bytes], digests: bool
+        self,
+        picture: Picture,
+        rho: tuple[int, ...],
+        symbols: Symbols,
+        in_trellis: bool,
+        packed: dict[int, bytes],
+        digests: bool,
     ) -> bytes:
+        chunks = self.encode_symbols(symbols, rho, picture.height, picture.width, in_trellis=in_trellis)
         return container.pack(
             width=picture.width,
             height=picture.height,
@@ -457,23 +491,35 @@ class Codec:
             depth=picture.depth,
             model_id=self.model_id,
             rho=rho,
-            chunks=self.encode_symbols(symbols, rho, picture.height, picture.width),
+            chunks=chunks,
             digests=[symbol_digest(planes) for planes in symbols] if digests else None,
             extras=packed,
+            in_trellis=in_trellis,
         )
 
-    def encode_symbols(self, symbols: Symbols, rho: Sequence[int], height: int, width: int) -> list[bytes]:
-        """The chunk of every layer: the exact part of encoding."""
-        encoders = [LayerEncoder(self.tables) for _ in symbols]
+    def encode_symbols(
+        self, symbols: Symbols, rho: Sequence[int], height: int, width: int, *, in_trellis: bool = False
+    ) -> list[bytes]:
+        """The chunk of every layer: the exact part of encoding.
+
+        Values in a trellis are corrected in place where no path has them.
+        """
+        encoders = [LayerEncoder(self.tables, self.trellis) for _ in symbols]
         present = [bool(planes.any()) for planes in symbols]
 
         def write(layer: int, indices: Array, positions: Array) -> Array:
-            planes = symbols[layer]
-            chosen = np.take(planes.reshape(len(planes), -1), positions, axis=1)
-            encoders[layer].encode(chosen.reshape(-1), indices.reshape(-1))
-            return chosen
+            planes = symbols[layer].reshape(len(indices), -1)
+            chosen = np.take(planes, positions, axis=1)
+            if not in_trellis:
+                encoders[layer].encode(chosen.reshape(-1), indices.reshape(-1))
+                return chosen
+            linked = self._linked(layer, indices, positions, width)
+            own, is_odd = linked.fitted(chosen.reshape(-1))
+            encoders[layer].encode_linked(own, linked)
+            planes[:, positions] = trellis.halves_of(own, is_odd).reshape(chosen.shape)
+            return planes[:, positions]
 
-        walk_prior(self.model.prior, rho, height, width, present, write)
+        walk_prior(self.model.prior, rho, height, width, present, write, halves=in_trellis)
         return [encoder.chunk() for encoder in encoders]
 
 
@@ -485,9 +531,9 @@ def symbol_digest(symbols: Array) -> int:
     return zlib.crc32(np.ascontiguousarray(symbols, "<i2").data)
 
 
-def _decoder(layer: int, chunk: bytes, tables: Tables) -> LayerDecoder:
+def _decoder(layer: int, chunk: bytes, tables: Tables, linked: TrellisTables | None) -> LayerDecoder:
     try:
-        return LayerDecoder(chunk, tables)
+        return LayerDecoder(chunk, tables, linked)
     except CorruptError as err:
         raise _wrong_symbols(layer, False) from err
 
@@ -610,11 +656,11 @@ def _aligned(side: int) -> int:
     return -(-side // ALIGN) * ALIGN
 
 
-def _by_size(pictures: Sequence[Picture]) -> list[list[int]]:
+def _by_size(pictures: Sequence[Picture], are_in_trellis: Sequence[bool]) -> list[list[int]]:
     """Indices of pictures that can share a batch."""
-    groups: dict[tuple[int, int], list[int]] = {}
-    for i, picture in enumerate(pictures):
-        groups.setdefault((picture.height, picture.width), []).append(i)
+    groups: dict[tuple[int, int, bool], list[int]] = {}
+    for i, (picture, in_trellis) in enumerate(zip(pictures, are_in_trellis, strict=True)):
+        groups.setdefault((picture.height, picture.width, in_trellis), []).append(i)
     return list(groups.values())
 
 

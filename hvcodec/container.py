@@ -36,7 +36,7 @@ MAX_LAYERS = 32
 MAX_RHO = 63
 MAX_PIXELS = 1 << 28  # what unpack() accepts unless its caller says otherwise
 
-_DIGESTS, _EXTRAS, _GREY, _DEEP, _RESERVED = 0x01, 0x02, 0x04, 0x08, 0x30  # bits of Flags
+_DIGESTS, _EXTRAS, _GREY, _DEEP, _TRELLIS, _RESERVED = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20  # bits of Flags
 _U32 = 1 << 32
 _FIRST_IGNORABLE = 128
 # Magic to Flags, sides, model, Counts, ρ, size and digest of each layer, Header_Crc.
@@ -65,6 +65,7 @@ class Header:
     chunk_sizes: tuple[int, ...]  # one per layer, coarse to fine
     digests: tuple[int, ...] | None = None  # CRC-32 of the symbols of each layer
     extras: tuple[tuple[int, int], ...] = ()  # (kind, size), kinds ascending
+    in_trellis: bool = False  # how symbols become values
 
     @property
     def pixels(self) -> int:
@@ -113,6 +114,7 @@ def pack(
     chunks: Sequence[bytes],
     digests: Sequence[int] | None = None,
     extras: Mapping[int, bytes] | None = None,
+    in_trellis: bool = False,
 ) -> bytes:
     """Return the bytes of a file; raise ValueError for what the format cannot hold.
 
@@ -129,6 +131,7 @@ def pack(
         chunk_sizes=tuple(len(chunk) for chunk in chunks),
         digests=None if digests is None else tuple(map(int, digests)),
         extras=tuple((kind, len(body)) for kind, body in ordered),
+        in_trellis=in_trellis,
     )
     flaw = _flaw(header) or _unknown_extra(header)
     if flaw:
@@ -280,13 +283,14 @@ def _parse_header(data: bytes) -> Header:
         chunk_sizes=tuple(chunk_sizes),
         digests=tuple(digests) if flags & _DIGESTS else None,
         extras=tuple(extras),
+        in_trellis=bool(flags & _TRELLIS),
     )
 
 
 def _write_header(header: Header) -> bytes:
     """The bytes of a header, Header_Crc included; inverse of _parse_header."""
     flags = _DIGESTS * (header.digests is not None) | _EXTRAS * bool(header.extras)
-    flags |= _GREY * header.grey | _DEEP * (header.depth == 16)
+    flags |= _GREY * header.grey | _DEEP * (header.depth == 16) | _TRELLIS * header.in_trellis
     out = bytearray(MAGIC) + bytes([VERSION, flags])
     out += _varint(header.width) + _varint(header.height) + header.model_id
     out.append((header.n_groups - 1) << 5 | (header.n_layers - 1))

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 import constriction  # type: ignore[import-untyped]
@@ -22,17 +23,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvcodec.errors import CorruptError
+from hvcodec.trellis import FIRST, IS_ODD, NEXT, Pass
 
 _AnsCoder = constriction.stream.stack.AnsCoder
 _Categorical = constriction.stream.model.Categorical
 _Uniform = constriction.stream.model.Uniform
 
 _N_TABLES = 64
+_MAX_TABLES = 256
 SCALES: NDArray[np.float64] = 2.0 ** ((np.arange(_N_TABLES) - 20) / 5)
 """Standard deviation that scale index i stands for, in symbol units."""
 SCALES.setflags(write=False)
 
 MAX_SYMBOL = 32767  # -32768 is not a symbol
+MAX_LINKED = 16383  # of trellis symbols: twice their values are as large
 MAX_HALF_WIDTH = 1023
 HISTOGRAM_REACH = MAX_HALF_WIDTH + 1
 _TOTAL = 1 << 16  # sum of the counts of a table
@@ -49,6 +53,7 @@ def _categorical(counts: NDArray[np.integer[Any]]) -> Any:
     return _Categorical(counts * 256.0 - 1.0, perfect=False)
 
 
+_PAIR = _Categorical(perfect=False)  # of two entries; weights as for _categorical are given with the values
 _UNIFORM = _Uniform()  # sizes are given with the values; powers of two, hence exact
 _ESCAPE_CLASSES = 15
 _CLASS_MODEL = _categorical(np.array([1 << (15 - m) for m in range(_ESCAPE_CLASSES - 1)] + [4]))
@@ -56,13 +61,13 @@ _CLASS_MODEL = _categorical(np.array([1 << (15 - m) for m in range(_ESCAPE_CLASS
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """The 64 frequency tables of a model; immutable, checked, and safe to share between threads.
+    """The frequency tables of a model, 64 for scalar symbols; immutable, checked, and safe to share between threads.
 
     Table i covers the symbols -K..K with K = half_widths[i], and ESCAPE as its last entry. `counts`
     holds the tables one after the other. Raises ValueError with the reason if they cannot be used.
     """
 
-    half_widths: NDArray[np.int32]  # (64,), each 1..1023
+    half_widths: NDArray[np.int32]  # (tables,), each 1..1023
     counts: NDArray[np.int32]  # (sum(2 * half_widths + 2),), each >= 1, 2**16 per table
     _starts: NDArray[np.int64] = field(init=False, repr=False)
     _models: tuple[Any, ...] = field(init=False, repr=False)
@@ -70,8 +75,8 @@ class Tables:
     def __post_init__(self) -> None:
         half_widths = _integers("half_widths", self.half_widths)
         counts = _integers("counts", self.counts)
-        if half_widths.shape != (_N_TABLES,):
-            raise ValueError(f"half_widths has shape {half_widths.shape}; {_N_TABLES} numbers are needed")
+        if half_widths.ndim != 1 or not 1 <= len(half_widths) <= _MAX_TABLES:
+            raise ValueError(f"half_widths has shape {half_widths.shape}; 1 to {_MAX_TABLES} numbers are needed")
         if half_widths.min() < 1 or half_widths.max() > MAX_HALF_WIDTH:
             low, high = half_widths.min(), half_widths.max()
             raise ValueError(f"half_widths lie within {low}..{high}, not within 1..{MAX_HALF_WIDTH}")
@@ -127,12 +132,12 @@ class Tables:
         where little was seen and is forgotten where much was.
         """
         histograms = np.asarray(histograms, dtype=np.float64)
-        shape = (_N_TABLES, 2 * HISTOGRAM_REACH + 1)
+        prior = cls.logistic() if prior is None else prior
+        shape = (len(prior.half_widths), 2 * HISTOGRAM_REACH + 1)
         if histograms.shape != shape:
             raise ValueError(f"histograms have shape {histograms.shape}, not {shape}")
         if not np.isfinite(histograms).all() or histograms.min() < 0 or not weight > 0:
             raise ValueError("histograms must be finite and not negative, and weight positive")
-        prior = cls.logistic() if prior is None else prior
         tables = []
         for index, observed in enumerate(histograms):
             expected = prior.table(index)
@@ -149,7 +154,7 @@ class Tables:
 
     def information_bits(self, symbols: NDArray[np.int16], scale_idx: NDArray[np.uint8]) -> float:
         """Information content of the symbols under these tables, escapes included, in bits."""
-        _check_symbols(symbols, scale_idx)
+        _check_symbols(symbols, scale_idx, len(self.half_widths))
         half_widths = self.half_widths[scale_idx]
         codes = _zigzag(symbols).astype(np.int32)
         outside = codes > 2 * half_widths
@@ -162,25 +167,98 @@ class Tables:
         return bits
 
 
-def histogram(symbols: NDArray[np.int16], scale_idx: NDArray[np.uint8]) -> NDArray[np.int64]:
+def histogram(symbols: NDArray[np.int16], scale_idx: NDArray[np.uint8], n_tables: int = _N_TABLES) -> NDArray[np.int64]:
     """How often each symbol came with each scale index, for `Tables.fit`; sums of these may be fitted.
 
     Row i, column k + 1024 counts symbol k with scale index i; what lies beyond counts as -1024 or 1024,
     outside every table.
     """
-    _check_symbols(symbols, scale_idx)
+    _check_symbols(symbols, scale_idx, n_tables)
     width = 2 * HISTOGRAM_REACH + 1
     columns = np.clip(symbols, -HISTOGRAM_REACH, HISTOGRAM_REACH).astype(np.int32) + HISTOGRAM_REACH
-    cells = np.bincount(columns + width * scale_idx.astype(np.int32), minlength=_N_TABLES * width)
-    return cells.reshape(_N_TABLES, width).astype(np.int64)
+    cells = np.bincount(columns + width * scale_idx.astype(np.int32), minlength=n_tables * width)
+    return cells.reshape(n_tables, width).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class TrellisTables:
+    """Frequencies of trellis symbols: first whether they are even, then which of those they are."""
+
+    evens: NDArray[np.int32]  # (2, 64 - FIRST): of 2**16, for the even and the odd grid and each scale index
+    rests: Tables  # of k >> 1; table 4 (scale index - FIRST) + 2 (grid) + parity
+
+    def __post_init__(self) -> None:
+        evens = _integers("evens", self.evens)
+        if evens.shape != (2, _N_TABLES - FIRST) or evens.min() < 1 or evens.max() >= _TOTAL:
+            raise ValueError(f"evens must be {(2, _N_TABLES - FIRST)} numbers within 1..{_TOTAL - 1}")
+        if len(self.rests.half_widths) != 4 * (_N_TABLES - FIRST):
+            raise ValueError(f"{4 * (_N_TABLES - FIRST)} tables of rests are needed, not {len(self.rests.half_widths)}")
+        frozen = evens.astype(np.int32)
+        frozen.setflags(write=False)
+        object.__setattr__(self, "evens", frozen)
+
+    @classmethod
+    def logistic(cls) -> TrellisTables:
+        """Frequencies of logistic distributions, each bin as wide as what lies nearest to its value."""
+        evens = np.empty((2, _N_TABLES - FIRST), np.int32)
+        half_widths, counts = [], []
+        for row, scale in enumerate(SCALES[FIRST:]):
+            half_width = int(np.clip(np.ceil(3 * scale) + 1, 1, MAX_HALF_WIDTH))
+            reach = 2 * half_width + 1
+            k = np.arange(-reach, reach + 1)
+            for odd in (0, 1):
+                edges = np.abs(k) + np.array([[-0.5], [0.5]])
+                if odd:
+                    edges = np.where(k == 0, [[-0.25], [0.25]], np.where(np.abs(k) == 1, [[0.25], [1.0]], edges - 0.5))
+                low, high = 0.5 * np.tanh(edges * (math.pi / math.sqrt(12) / scale))
+                mass = high - low
+                even = mass[k % 2 == 0].sum() / mass.sum()
+                evens[odd, row] = np.clip(np.rint(even * _TOTAL), 1, _TOTAL - 1)
+                for parity in (0, 1):
+                    own = np.array([mass[k == 2 * r + parity].sum() for r in range(-half_width, half_width + 1)])
+                    half_widths.append(half_width)
+                    counts.append(_quantize(np.append(own / own.sum(), 1e-6)))
+        return cls(evens, Tables(np.array(half_widths), np.concatenate(counts)))
+
+    @classmethod
+    def fit(cls, parities: NDArray[Any], rests: NDArray[Any]) -> TrellisTables:
+        """Frequencies fitted to what was counted: (2, 64 - FIRST, 2) parities by grid, and a histogram of the rests."""
+        prior = cls.logistic()
+        expected = np.stack([prior.evens, _TOTAL - prior.evens], axis=-1) * (8 / _TOTAL)
+        seen = parities + expected
+        evens = np.clip(np.rint(seen[..., 0] / seen.sum(axis=-1) * _TOTAL), 1, _TOTAL - 1).astype(np.int32)
+        return cls(evens, Tables.fit(rests, prior=prior.rests))
+
+    @cached_property
+    def weights(self) -> NDArray[np.float64]:
+        """Of an even and an odd symbol, for the coder: (2, 64 - FIRST, 2)."""
+        return np.stack([self.evens, _TOTAL - self.evens], axis=-1) * 256.0 - 1.0
+
+    @cached_property
+    def prices(self) -> NDArray[np.float32]:
+        """Bits of a symbol of magnitude 0..PRICED on the even and the odd grid: (2, 64, PRICED + 1)."""
+        result = np.zeros((2, _N_TABLES, PRICED + 1), np.float32)
+        for odd in (0, 1):
+            for row in range(_N_TABLES - FIRST):
+                shares = np.array([self.evens[odd, row], _TOTAL - self.evens[odd, row]])
+                for k in range(PRICED + 1):
+                    index = 4 * row + 2 * odd + k % 2
+                    place = min(k // 2, int(self.rests.half_widths[index])) + int(self.rests.half_widths[index])
+                    bits = 32 - np.log2(shares[k % 2]) - np.log2(self.rests.table(index)[place])
+                    result[odd, row + FIRST, k] = bits
+        return result
+
+
+PRICED = 40
+"""Magnitudes that have a price of their own; beyond them one more costs about nothing."""
 
 
 class LayerEncoder:
     """Collects the symbols of one layer, pass by pass, and writes them as one chunk."""
 
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
-        self._runs: list[tuple[int, NDArray[np.uint16]]] = []  # in the order of decoding
+    def __init__(self, tables: Tables, trellis: TrellisTables | None = None) -> None:
+        self._tables, self._trellis = tables, trellis
+        self._runs: list[Callable[[Any], None]] = []  # in the order of decoding
 
     def encode(self, symbols: NDArray[np.int16], scale_idx: NDArray[np.uint8]) -> None:
         """Add one pass: flat arrays of equal length, symbols within -32767..32767, indices below 64.
@@ -188,32 +266,53 @@ class LayerEncoder:
         Raises TypeError for another type of array and ValueError for another shape or value.
         """
         _check_symbols(symbols, scale_idx)
+        self._add(self._tables, symbols, scale_idx)
+
+    def encode_linked(self, symbols: NDArray[np.int16], linked: Pass) -> None:
+        """Add one pass of which some symbols hang together in a trellis."""
+        assert self._trellis is not None
+        self.encode(symbols[linked.scalar], linked.scale_idx[linked.scalar])
+        own = symbols[linked.places]
+        odd, parity, row = linked.are_odd(own), own & 1, linked.scale_idx[linked.places] - FIRST
+        self._runs.append(
+            partial(_push_parities, parity.astype(np.int32), self._trellis.weights[odd.view(np.uint8), row])
+        )
+        self._add(self._trellis.rests, own >> 1, (4 * row + 2 * odd + parity).astype(np.uint8))
+
+    def _add(self, tables: Tables, symbols: NDArray[np.int16], indices: NDArray[np.uint8]) -> None:
         codes = _zigzag(symbols)
-        for start, order, runs in _blocks(scale_idx):
+        for start, order, runs in _blocks(indices):
             grouped = codes[start : start + len(order)].take(order)
-            self._runs.extend((index, grouped[run]) for index, run in runs)
+            self._runs.extend(partial(_push, tables, index, grouped[run]) for index, run in runs)
 
     def chunk(self) -> bytes:
         """The chunk of all passes so far; b"" if all symbols were zero."""
         coder = _AnsCoder()
         with _door(RuntimeError):
-            for index, codes in reversed(self._runs):  # ANS is a stack
-                self._push(coder, index, codes.astype(np.int32))
+            for push in reversed(self._runs):  # ANS is a stack
+                push(coder)
             words = coder.get_compressed()
         # All frequencies are multiples of 256, so the first byte is 0. The last word is never 0, so that
         # padding to whole words restores the zero bytes cut from the end.
         return bytes(words.astype("<u4").tobytes().rstrip(b"\0")[1:])
 
-    def _push(self, coder: Any, index: int, codes: NDArray[np.int32]) -> None:
-        half_width = int(self._tables.half_widths[index])
-        escape = 2 * half_width + 1
-        if codes.max() >= escape:
-            rests = codes[codes >= escape] - escape
-            classes, sizes, values = _split_escapes(rests, _escape_order(half_width))
-            coder.encode_reverse(values, _UNIFORM, sizes)
-            coder.encode_reverse(classes, _CLASS_MODEL)
-            codes = np.minimum(codes, escape)
-        coder.encode_reverse(codes, self._tables._models[index])
+
+def _push(tables: Tables, index: int, coded: NDArray[np.uint16], coder: Any) -> None:
+    codes = coded.astype(np.int32)
+    half_width = int(tables.half_widths[index])
+    escape = 2 * half_width + 1
+    if codes.max() >= escape:
+        rests = codes[codes >= escape] - escape
+        classes, sizes, values = _split_escapes(rests, _escape_order(half_width))
+        coder.encode_reverse(values, _UNIFORM, sizes)
+        coder.encode_reverse(classes, _CLASS_MODEL)
+        codes = np.minimum(codes, escape)
+    coder.encode_reverse(codes, tables._models[index])
+
+
+def _push_parities(parities: NDArray[np.int32], weights: NDArray[np.float64], coder: Any) -> None:
+    if len(parities):
+        coder.encode_reverse(parities, _PAIR, weights)
 
 
 class LayerDecoder:
@@ -222,7 +321,7 @@ class LayerDecoder:
     Raises CorruptError if no encoder writes such a chunk, TypeError if it is not bytes.
     """
 
-    def __init__(self, chunk: bytes, tables: Tables) -> None:
+    def __init__(self, chunk: bytes, tables: Tables, trellis: TrellisTables | None = None) -> None:
         if not isinstance(chunk, bytes):
             raise TypeError(f"a chunk is bytes, not {type(chunk).__name__}")
         if chunk.endswith(b"\0"):
@@ -231,7 +330,7 @@ class LayerDecoder:
         words = np.frombuffer(data + bytes(-len(data) % 4), "<u4").astype(np.uint32)
         with _door(CorruptError):
             self._coder = _AnsCoder(words)
-        self._tables = tables
+        self._tables, self._trellis = tables, trellis
 
     def decode(self, scale_idx: NDArray[np.uint8]) -> NDArray[np.int16]:
         """Symbols of the next pass, one for each scale index.
@@ -240,24 +339,51 @@ class LayerDecoder:
         Raises TypeError and ValueError as `LayerEncoder.encode` does.
         """
         _check_scale_idx(scale_idx)
-        codes = np.zeros(len(scale_idx), np.uint16)
+        return self._read(self._tables, scale_idx)
+
+    def decode_linked(self, linked: Pass) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+        """Symbols of the next pass of which some hang together in a trellis, and which are on the odd grid."""
+        assert self._trellis is not None
+        symbols, is_odd = np.zeros(len(linked.scale_idx), np.int16), np.zeros(len(linked.scale_idx), bool)
+        symbols[linked.scalar] = self.decode(linked.scale_idx[linked.scalar])
+        if self._coder.is_empty():
+            return symbols, is_odd
+        row, lanes = linked.scale_idx[linked.places] - FIRST, linked.lanes
+        odd, parity = np.empty(len(row), bool), np.empty(len(row), np.uint8)
+        state, begin = np.zeros(lanes.number, np.uint8), 0
         with _door(CorruptError):
-            for start, order, runs in _blocks(scale_idx, until=self._coder.is_empty):
-                grouped = np.empty(len(order), np.uint16)
-                for index, run in runs:
-                    grouped[run] = self._pop(index, run.stop - run.start)
-                codes[start : start + len(order)][order] = grouped
-        return _unzigzag(codes)
+            for end in lanes.ends:
+                own, now = lanes.lane[begin:end], slice(begin, end)
+                odd[now] = IS_ODD[state[own]]
+                parity[now] = self._coder.decode(_PAIR, self._trellis.weights[odd[now].view(np.uint8), row[now]])
+                state[own] = NEXT[state[own], parity[now]]
+                begin = end
+        rests = self._read(self._trellis.rests, (4 * row + 2 * odd + parity).astype(np.uint8))
+        own = 2 * rests.astype(np.int32) + parity
+        if len(own) and np.abs(own).max() > MAX_LINKED:
+            raise CorruptError(f"a chunk holds a trellis symbol beyond {MAX_LINKED}")
+        symbols[linked.places], is_odd[linked.places] = own, odd
+        return symbols, is_odd
 
     def finish(self) -> None:
         """Check that the passes used up the chunk; raises CorruptError if it is damaged or another's."""
         if not self._coder.is_empty():
             raise CorruptError("a chunk does not end where its symbols end")
 
-    def _pop(self, index: int, n_symbols: int) -> NDArray[np.int32]:
-        half_width = int(self._tables.half_widths[index])
+    def _read(self, tables: Tables, indices: NDArray[np.uint8]) -> NDArray[np.int16]:
+        codes = np.zeros(len(indices), np.uint16)
+        with _door(CorruptError):
+            for start, order, runs in _blocks(indices, until=self._coder.is_empty):
+                grouped = np.empty(len(order), np.uint16)
+                for index, run in runs:
+                    grouped[run] = self._pop(tables, index, run.stop - run.start)
+                codes[start : start + len(order)][order] = grouped
+        return _unzigzag(codes)
+
+    def _pop(self, tables: Tables, index: int, n_symbols: int) -> NDArray[np.int32]:
+        half_width = int(tables.half_widths[index])
         escape = 2 * half_width + 1
-        codes: NDArray[np.int32] = self._coder.decode(self._tables._models[index], n_symbols)
+        codes: NDArray[np.int32] = self._coder.decode(tables._models[index], n_symbols)
         outside = np.flatnonzero(codes == escape)
         if outside.size:
             order = _escape_order(half_width)
@@ -343,8 +469,8 @@ def _integers(name: str, array: NDArray[Any]) -> NDArray[np.int64]:
     return array.astype(np.int64)
 
 
-def _check_symbols(symbols: NDArray[np.int16], scale_idx: NDArray[np.uint8]) -> None:
-    _check_scale_idx(scale_idx)
+def _check_symbols(symbols: NDArray[np.int16], scale_idx: NDArray[np.uint8], n_tables: int = _N_TABLES) -> None:
+    _check_scale_idx(scale_idx, n_tables)
     if not isinstance(symbols, np.ndarray) or symbols.dtype != np.int16:
         raise TypeError("symbols must be an int16 array")
     if symbols.shape != scale_idx.shape:
@@ -353,13 +479,13 @@ def _check_symbols(symbols: NDArray[np.int16], scale_idx: NDArray[np.uint8]) -> 
         raise ValueError(f"symbols must lie within -{MAX_SYMBOL}..{MAX_SYMBOL}")
 
 
-def _check_scale_idx(scale_idx: NDArray[np.uint8]) -> None:
+def _check_scale_idx(scale_idx: NDArray[np.uint8], n_tables: int = _N_TABLES) -> None:
     if not isinstance(scale_idx, np.ndarray) or scale_idx.dtype != np.uint8:
         raise TypeError("scale_idx must be a uint8 array")
     if scale_idx.ndim != 1:
         raise ValueError(f"scale_idx must be flat, not of shape {scale_idx.shape}")
-    if scale_idx.size and scale_idx.max() >= _N_TABLES:
-        raise ValueError(f"scale indices must lie below {_N_TABLES}")
+    if scale_idx.size and scale_idx.max() >= n_tables:
+        raise ValueError(f"scale indices must lie below {n_tables}")
 
 
 @contextmanager

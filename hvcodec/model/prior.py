@@ -39,10 +39,11 @@ def requantize(y: Tensor, shift: int = WEIGHT_SHIFT) -> Tensor:
 
 
 def magnitudes(k: Tensor) -> Tensor:
-    """What the prior sees of symbols: positive and negative part, each on a logarithmic integer scale 0..64.
+    """What the prior sees of values: positive and negative part, each on a logarithmic integer scale 0..64.
 
     The scale is linear between powers of two: v = 2^f - 1 + r becomes 8 f + floor(8 r / 2^f). These are the
     exponent of v + 1 as a float32 and the first three bits of its fraction, so they are read from its bits.
+    Values are whole or, of trellis symbols, half.
     """
     one_more = torch.cat([k, -k], dim=1).clamp_(0, 255).float() + 1  # v + 1: 1 .. 256
     return (one_more.view(torch.int32) >> 20).sub_(127 << 3).to(k.dtype)  # 127 is the bias of the exponent
@@ -253,7 +254,11 @@ class Prior(nn.Module):
     def forward(self, symbols: list[Tensor], rho: Tensor) -> list[Tensor]:
         """Scale index (real-valued, not clamped) of every symbol, when all symbols are known."""
         follower = Follower(self, rho)
-        return [follower.follow(lambda t, k=k: k, *k.shape[-2:])[1] for k in symbols]  # type: ignore[misc]
+        return [follower.follow(lambda t, mine, k=k: k, *k.shape[-2:])[1] for k in symbols]  # type: ignore[misc]
+
+
+Choose = Callable[[Tensor, Tensor], Tensor]
+"""(scale indices, real-valued, where symbols are wanted (1, 1, rows, columns)) -> their values; elsewhere anything."""
 
 
 class Follower:
@@ -276,8 +281,8 @@ class Follower:
         part._features = None if self._features is None else self._features[:, :, rows]
         return part
 
-    def follow(self, choose: Callable[[Tensor], Tensor], rows: int, columns: int) -> tuple[Tensor, Tensor]:
-        """Symbols and scale indices of the next layer; `choose` gives symbols under scale indices."""
+    def follow(self, choose: Choose, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+        """Values and scale indices of the next layer; `choose` gives values under scale indices."""
         layers = self._prior.config.layers
         layer, self._next = layers[self._next], self._next + 1
         stage = self._prior.stage(layer.group)
@@ -290,11 +295,11 @@ class Follower:
         exact = stage.layers.at(layer.index - first_of_stage)
         mask = checkerboard(rows, columns, self._features.device) > 0
         first = exact.predict(self._features, None, self._rho).float() * 2.0**-INDEX_SHIFT
-        k = choose(first)
+        k = choose(first, mask)
         seen = magnitudes(torch.where(mask, k, 0))
         second = exact.predict(self._features, seen, self._rho).float() * 2.0**-INDEX_SHIFT
         scales = torch.where(mask, first, second)
-        k = torch.where(mask, k, choose(second))
+        k = torch.where(mask, k, choose(second, ~mask))
         if not exact.last:
             self._features = exact.absorb(self._features, magnitudes(k), self._rho)
         return k, scales

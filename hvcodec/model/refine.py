@@ -38,7 +38,7 @@ from .importance import GRID, PixelRows, at_positions, weighed
 from .likelihood import logistic_bits
 from .perceptual import SQUARE, error_map
 from .prior import Follower
-from .rounding import CAUTION, bits_of_one_more, round_cheaply, row_of
+from .rounding import CAUTION, Linked, bits_of_one_more, round_cheaply, row_of
 from .strips import Nudges
 from .transform import Condition, Latent, Steps, full_precision
 
@@ -124,6 +124,7 @@ class Task(NamedTuple):
     importance: Tensor | None = None  # weights of the error of each pixel, see importance.py
     roi: Tensor | None = None  # those of a mask alone
     distortion: Mapping[str, float] = MappingProxyType({})  # shares, see perceptual.error_map
+    prices: np.ndarray | None = None  # of symbols in the trellis, see strips.Choice
 
     def within(self, rows: slice, columns: slice) -> Task:
         """The same for a tile."""
@@ -317,7 +318,8 @@ class _Loop:
 
     def climb(self, nudges: list[Tensor], groups: range, response: float = 1.0) -> None:
         """Code the layers of these groups, with nudged features."""
-        importance, caution = self._task.importance, self._task.caution
+        importance, caution, prices = self._task.importance, self._task.caution, self._task.prices
+        stages = self._task.model.config.stages
 
         def answer(latent: Latent, steps: Steps, h: Tensor) -> Tensor:
             x = latent.scaled(self._features[latent.group] + nudges[latent.group] - h, steps)
@@ -325,16 +327,22 @@ class _Loop:
             worth, may_drop = steps.worth * at_positions(importance, fixed), importance is not None
             price = self._price[:, latent.group, None, None, None]
 
-            def choose(t: Tensor) -> Tensor:
+            def choose(t: Tensor, mine: Tensor) -> Tensor:
                 return round_cheaply(fixed, t, worth, caution, may_drop=may_drop)
 
             with torch.no_grad():
-                k, t = self._follower.follow(choose, *fixed.shape[-2:])
+                if prices is None:
+                    v, t = self._follower.follow(choose, *fixed.shape[-2:])
+                    bits = logistic_bits(v, t)
+                else:
+                    linked = Linked(fixed, worth, caution, prices, stages[latent.group].stride, may_drop=may_drop)
+                    v, t = self._follower.follow(linked, *fixed.shape[-2:])
+                    bits = linked.bits
                 slope = price * torch.sign(fixed) * bits_of_one_more(fixed, t)
-                self.cost += _in_cells(price * logistic_bits(k, t).sum(dim=1, keepdim=True), self.cost)
+                self.cost += _in_cells(price * bits.sum(dim=1, keepdim=True), self.cost)
             follows = response * _follows(t) * x
             self.slopes = self.slopes + (follows * slope).sum()
-            return straight_through(follows, k)
+            return straight_through(follows, v)
 
         transform = self._task.model.transform
         self._h = transform.top_down(self._h, self._condition, groups, answer)

@@ -14,11 +14,15 @@ import math
 from collections.abc import Mapping
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from hvcodec import trellis
+from hvcodec.trellis import Array
+
 from .config import SCALE_COUNT
-from .likelihood import inverse_scales
+from .likelihood import inverse_scales, logistic_bits
 
 CAUTION = 0.3
 """How much of the saving is believed: what a layer leaves out, later layers and blocks partly make good.
@@ -72,3 +76,48 @@ def _extra_bits(device: torch.device) -> Tensor:
     # The mass of the bin around f, up to factors that all f share.
     log_mass = -torch.nn.functional.softplus(-(f + 0.5) * inverse) - torch.nn.functional.softplus((f - 0.5) * inverse)
     return (-log_mass.diff(dim=1) / math.log(2)).float().to(device)
+
+
+TRELLIS_CAUTION = 5 / 3
+"""Caution in a trellis against that of scalar symbols: what it saves is not made good as easily."""
+
+
+class Linked:
+    """Chooses the values of a layer in the trellis, as a Follower asks for them, and keeps what they cost.
+
+    `first_row` says where the plane lies in the picture: lanes belong to bands of rows.
+    """
+
+    def __init__(
+        self, x: Tensor, worth: Tensor, caution: float, prices: Array, stride: int, *, first_row: int = 0,
+        may_drop: bool = False,
+    ) -> None:  # fmt: skip
+        self._x, self._worth, self._caution, self._may_drop = x, worth, caution, may_drop
+        self._prices, self._stride, self._first_row = prices, stride, first_row
+        self.bits = torch.zeros_like(x)
+
+    def __call__(self, t: Tensor, mine: Tensor) -> Tensor:
+        """Values at the positions that are `mine`; elsewhere those of scalar symbols."""
+        x, t = self._x, t.detach()
+        values = round_cheaply(x, t, self._worth, self._caution, may_drop=self._may_drop)
+        bits = logistic_bits(values, t)
+        positions = np.flatnonzero(mine.cpu().numpy())
+        band = np.tile(trellis.bands(positions, x.shape[-1], self._stride, self._first_row), x.shape[1])
+        place = torch.from_numpy(positions).to(x.device)
+        planes = (x, self._worth.expand_as(x), torch.floor(t + 0.5).clamp(0, SCALE_COUNT - 1))
+        latents, weights, indices = (plane.flatten(2)[:, :, place].flatten(1).cpu().numpy() for plane in planes)
+        chosen, costs = (plane.flatten(2)[:, :, place].flatten(1).cpu().numpy() for plane in (values, bits))
+        for n in range(len(x)):
+            row = indices[n].astype(np.uint8)
+            linked = trellis.Pass(row, band)
+            own = linked.places
+            scaled = self._prices * np.float32(TRELLIS_CAUTION * self._caution)
+            k, odd = trellis.search(latents[n, own], weights[n, own], scaled, row[own], linked.lanes)
+            chosen[n, own] = k - 0.5 * np.sign(k) * odd
+            last = self._prices.shape[2] - 1
+            costs[n, own] = self._prices[odd.view(np.uint8), row[own], np.minimum(np.abs(k), last)]
+        shape = (len(x), x.shape[1], len(positions))
+        self.bits.flatten(2)[:, :, place] = torch.from_numpy(costs).view(shape).to(x)
+        result = values.flatten(2).clone()
+        result[:, :, place] = torch.from_numpy(chosen).view(shape).to(x)
+        return result.view_as(x)

@@ -18,8 +18,9 @@ from . import Model
 from .config import ALIGN, ModelConfig
 from .importance import GRID, PixelRows, at_positions
 from .prior import Follower
-from .rounding import CAUTION, round_cheaply
+from .rounding import CAUTION, Linked, round_cheaply
 from .transform import FINE, Answer, Latent, Steps, Transform
+from .walk import exact_kernels
 
 STRIP_PIXELS = 3 << 20
 """Pixels that one strip holds (halo not counted), about: some 300 MB of features."""
@@ -77,6 +78,7 @@ class Choice(NamedTuple):
     caution: float = CAUTION  # of the rounding; 0 rounds to the nearest integer and asks no prior
     nudges: Nudges | None = None  # see refine.py
     importance: Tensor | None = None  # weights of the error of each pixel, see importance.py
+    prices: np.ndarray | None = None  # of symbols in the trellis, entropy.TrellisTables; without them all are scalar
 
 
 PLAIN = Choice()
@@ -85,10 +87,15 @@ PLAIN = Choice()
 def analyze(
     model: Model, pixels: PixelRows, rho: Tensor, height: int, width: int, choice: Choice = PLAIN
 ) -> list[np.ndarray]:
-    """Symbols (N, Z, rows, columns) int16 of every layer of pictures padded to height x width."""
+    """Symbols (N, Z, rows, columns) int16 of every layer of pictures padded to height x width.
+
+    With a trellis it is their values, in half steps.
+    """
     transform, config, n = model.transform, model.config, rho.shape[0]
     groups = len(config.stages)
     symbols = [np.zeros((n, *layer.shape(height, width)), np.int16) for layer in config.layers]
+    unit = 1 if choice.prices is None else 2
+    largest = SYMBOL_MAX // unit
     condition = transform.condition(rho)
     strips = cut(config, height // _UNIT, width // _UNIT)
 
@@ -110,16 +117,22 @@ def analyze(
             e = source[latent.group].float()
             if choice.nudges is not None:
                 e = e + torch.from_numpy(choice.nudges[latent.group][:, :, read(stride)]).to(e)
-            x = latent.scaled(e - h, steps).clamp(-SYMBOL_MAX, SYMBOL_MAX)
-            if choice.caution == 0:
-                k = torch.round(x)
+            x = latent.scaled(e - h, steps).clamp(-largest, largest)
+            worth, may_drop = steps.worth * at_positions(importance, x), importance is not None
+            if choice.prices is not None:
+                first_row = read(stride).start or 0
+                choose = Linked(x, worth, choice.caution, choice.prices, stride, first_row=first_row, may_drop=may_drop)
+                with exact_kernels(x.device):  # the coder will ask for the very scale indices
+                    v, _ = follower.follow(choose, *x.shape[-2:])
+            elif choice.caution == 0:
+                v = torch.round(x)
             else:
-                worth, caution = steps.worth * at_positions(importance, x), choice.caution
-                may_drop = importance is not None
-                k, _ = follower.follow(lambda t: round_cheaply(x, t, worth, caution, may_drop=may_drop), *x.shape[-2:])
-            part = k[:, :, keep(stride)].to(torch.int16)
+                v, _ = follower.follow(
+                    lambda t, mine: round_cheaply(x, t, worth, choice.caution, may_drop=may_drop), *x.shape[-2:]
+                )
+            part = (v * unit)[:, :, keep(stride)].to(torch.int16)
             symbols[latent.index][:, :, own(stride)] = part.cpu().numpy()
-            return k
+            return v
 
         return answer
 
@@ -144,9 +157,12 @@ def _all_rows(stride: int) -> slice:
 
 
 def synthesize(
-    transform: Transform, symbols: Sequence[np.ndarray], rho: Tensor, height: int, width: int
+    transform: Transform, symbols: Sequence[np.ndarray], rho: Tensor, height: int, width: int, *, halves: bool = False
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Pixels of padded pictures, strip by strip: (rows, (N, 3, rows, width))."""
+    """Pixels of padded pictures, strip by strip: (rows, (N, 3, rows, width)).
+
+    With `halves`, symbols are values in half steps.
+    """
     config, n = transform.config, rho.shape[0]
     groups = len(config.stages)
     condition = transform.condition(rho)
@@ -154,7 +170,8 @@ def synthesize(
     def giving(rows_of: Rows) -> Answer:
         def answer(latent: Latent, steps: Steps, h: Tensor) -> Tensor:
             k = symbols[latent.index][:, :, rows_of(config.stages[latent.group].stride)]
-            return torch.from_numpy(np.ascontiguousarray(k)).to(rho.device).float()
+            values = torch.from_numpy(np.ascontiguousarray(k)).to(rho.device).float()
+            return values * 0.5 if halves else values
 
         return answer
 

@@ -90,9 +90,10 @@ class Latent(nn.Module):
         """What `scaled` multiplies a residual by, (N, channels, width)."""
         return self.analysis.flatten(1) / steps.gain[..., 0]
 
-    def merge(self, h: Tensor, k: Tensor, steps: Steps) -> Tensor:
-        """Add what the symbols say to the estimate."""
-        z = steps.gain * (k - steps.inward * torch.sign(k))
+    def merge(self, h: Tensor, v: Tensor, steps: Steps) -> Tensor:
+        """Add what the values of the symbols say to the estimate; half values lie where they should already."""
+        whole = torch.where(v == torch.round(v), torch.sign(v), 0.0)
+        z = steps.gain * (v - steps.inward * whole)
         return h + F.conv2d(z, self.synthesis)
 
 

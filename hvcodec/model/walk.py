@@ -37,8 +37,10 @@ def walk_prior(
     present: Sequence[bool],
     exchange: Exchange,
     finished: Finished = lambda layer, symbols: None,
+    *,
+    halves: bool = False,
 ) -> list[Array]:
-    """Symbols (Z, rows, columns) int16 of every layer, coarse to fine.
+    """Symbols (Z, rows, columns) int16 of every layer, coarse to fine; with `halves` their values in half steps.
 
     `exchange` is called once for each pass of each layer that is `present`; the others are all zero. The
     encoder's exchange looks the symbols up, the decoder's reads them from the chunk. `finished` is called
@@ -60,11 +62,11 @@ def walk_prior(
                 if layer.index > last or features is None:
                     k = np.zeros(layer.shape(height, width), np.int16)
                 else:
-                    k = _layer(exact, layer, features, rate, present[layer.index], exchange)
+                    k = _layer(exact, layer, features, rate, present[layer.index], exchange, halves)
                 symbols.append(k)
                 finished(layer.index, k)
                 if layer.index < last and features is not None:
-                    features = _absorb(exact, features, k, rate, stage_config.prior_width)
+                    features = _absorb(exact, features, k, rate, stage_config.prior_width, halves)
     return symbols
 
 
@@ -129,7 +131,9 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.float().contiguous(memory_format=torch.channels_last)
 
 
-def _layer(exact: PriorLayer, layer: Layer, features: Tensor, rho: Tensor, present: bool, exchange: Exchange) -> Array:
+def _layer(
+    exact: PriorLayer, layer: Layer, features: Tensor, rho: Tensor, present: bool, exchange: Exchange, halves: bool
+) -> Array:
     rows, columns = features.shape[-2:]
     k = np.zeros((layer.channels, rows * columns), np.int16)
     if not present:
@@ -142,7 +146,7 @@ def _layer(exact: PriorLayer, layer: Layer, features: Tensor, rho: Tensor, prese
             seen = None
             if number == 1:
                 known = k.reshape(layer.channels, rows, columns)[:, read]
-                seen = magnitudes(_to_tensor(known, features.device))
+                seen = magnitudes(_values(known, features.device, halves))
             t = round_index(exact.predict(a, seen, rho))[0, :, keep]
             indices[:, write] = t.to(torch.uint8).cpu().numpy()
         positions = np.flatnonzero(parity == 1 - number)
@@ -152,15 +156,16 @@ def _layer(exact: PriorLayer, layer: Layer, features: Tensor, rho: Tensor, prese
     return k.reshape(layer.channels, rows, columns)
 
 
-def _to_tensor(k: Array, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(k))[None].to(device).float()
+def _values(k: Array, device: torch.device, halves: bool) -> Tensor:
+    values = torch.from_numpy(np.ascontiguousarray(k))[None].to(device).float()
+    return values * 0.5 if halves else values
 
 
-def _absorb(exact: PriorLayer, features: Tensor, k: Array, rho: Tensor, width: int) -> Tensor:
+def _absorb(exact: PriorLayer, features: Tensor, k: Array, rho: Tensor, width: int, halves: bool) -> Tensor:
     rows, columns = features.shape[-2:]
     result = torch.empty((1, width, rows, columns), dtype=torch.uint8, device=features.device)
     for read, keep, write in _strips(rows, columns, halo=1):
-        seen = magnitudes(_to_tensor(k[:, read], features.device))
+        seen = magnitudes(_values(k[:, read], features.device, halves))
         part = exact.absorb(_channels_last(features[:, :, read]), seen, rho)
         result[:, :, write] = part[:, :, keep].to(torch.uint8)
     return result

@@ -22,11 +22,12 @@ from torch import Tensor
 
 from hvcodec import catalog
 from hvcodec.catalog import find, find_by_id, installed
-from hvcodec.entropy import Tables
+from hvcodec.entropy import Tables, TrellisTables
 from hvcodec.errors import ModelError
 from hvcodec.files import write_whole
 
 from . import Model, ModelConfig, perceptual
+from .config import SCALE_COUNT
 from .prior import ExactConv, RhoTable
 
 __all__ = [
@@ -50,6 +51,7 @@ class Loaded:
 
     model: Model
     tables: Tables
+    trellis: TrellisTables | None  # with it symbols are chosen in a trellis
     id: bytes
     name: str
     distortion: dict[str, float]  # shares of what it was trained to minimise, see perceptual.error_map
@@ -65,7 +67,7 @@ def _exact_parts(model: Model) -> Iterator[tuple[str, ExactConv | RhoTable]]:
 
 
 @torch.no_grad()
-def to_tensors(model: Model, tables: Tables) -> dict[str, Tensor]:
+def to_tensors(model: Model, tables: Tables, trellis: TrellisTables | None = None) -> dict[str, Tensor]:
     """Everything that defines a model, as named tensors."""
     tensors = {f"transform.{k}": v.half().contiguous() for k, v in model.transform.state_dict().items()}
     for name, module in _exact_parts(model):
@@ -73,9 +75,14 @@ def to_tensors(model: Model, tables: Tables) -> dict[str, Tensor]:
             tensors[f"prior.{name}"] = module.grid_weight().to(torch.int8).contiguous()
         else:
             tensors[f"prior.{name}"] = module.table().to(torch.int16).contiguous()
-    tensors["tables.half_widths"] = torch.from_numpy(np.asarray(tables.half_widths, np.int32).copy())
-    tensors["tables.counts"] = torch.from_numpy(np.asarray(tables.counts, np.int32).copy())
-    return tensors
+    arrays = {"tables.half_widths": tables.half_widths, "tables.counts": tables.counts}
+    if trellis is not None:
+        arrays |= {
+            "trellis.evens": trellis.evens,
+            "trellis.half_widths": trellis.rests.half_widths,
+            "trellis.counts": trellis.rests.counts,
+        }
+    return tensors | {name: torch.from_numpy(np.asarray(array, np.int32).copy()) for name, array in arrays.items()}
 
 
 def identify(config: ModelConfig, tensors: dict[str, Tensor]) -> bytes:
@@ -89,7 +96,7 @@ def identify(config: ModelConfig, tensors: dict[str, Tensor]) -> bytes:
 
 
 @torch.no_grad()
-def from_tensors(config: ModelConfig, tensors: dict[str, Tensor]) -> tuple[Model, Tables]:
+def from_tensors(config: ModelConfig, tensors: dict[str, Tensor]) -> tuple[Model, Tables, TrellisTables | None]:
     """Build a model; ModelError if a tensor is missing, misshapen, not finite, or breaks exactness."""
     tensors = dict(tensors)
 
@@ -117,25 +124,36 @@ def from_tensors(config: ModelConfig, tensors: dict[str, Tensor]) -> tuple[Model
             module.fix(take(f"prior.{name}", tuple(module.table().shape), torch.int16).float())
     half_widths = take("tables.half_widths", None, torch.int32)
     counts = take("tables.counts", None, torch.int32)
+    has_trellis = any(name.startswith("trellis.") for name in tensors)
+    parts = [
+        take(f"trellis.{part}", None, torch.int32).numpy() for part in ("evens", "half_widths", "counts") if has_trellis
+    ]
     if tensors:
         raise ModelError(f"the weights hold unknown tensors ({', '.join(sorted(tensors)[:3])}); update hvcodec")
     try:
         tables = Tables(half_widths.numpy(), counts.numpy())
+        if len(tables.half_widths) != SCALE_COUNT:
+            raise ValueError(f"there are {len(tables.half_widths)} of them, not {SCALE_COUNT}")
+        trellis = TrellisTables(parts[0], Tables(*parts[1:])) if has_trellis else None
     except ValueError as err:
         raise ModelError(f"the frequency tables in the weights are not valid: {err}") from err
     model.prior.check_exact()
     model.eval().requires_grad_(False)
-    return model, tables
+    return model, tables, trellis
 
 
 # --- files ------------------------------------------------------------------------------------------------
 
 
 def save_weights(
-    path: Path, model: Model, tables: Tables, distortion: Mapping[str, float] = MappingProxyType({})
+    path: Path,
+    model: Model,
+    tables: Tables,
+    distortion: Mapping[str, float] = MappingProxyType({}),
+    trellis: TrellisTables | None = None,
 ) -> bytes:
     """Write a model, with the shares of the distortion that it was trained for; returns its id."""
-    tensors = to_tensors(model, tables)
+    tensors = to_tensors(model, tables, trellis)
     model_id = identify(model.config, tensors)
     metadata = {"format": catalog.FORMAT, "id": model_id.hex(), "config": model.config.to_json()}
     if distortion:
@@ -160,8 +178,8 @@ def load_weights(path: Path) -> Loaded:
             needed=metadata.get("id"),
             found=model_id.hex(),
         )
-    model, tables = from_tensors(config, tensors)
-    return Loaded(model, tables, model_id, path.stem, _read_distortion(path, metadata))
+    model, tables, trellis = from_tensors(config, tensors)
+    return Loaded(model, tables, trellis, model_id, path.stem, _read_distortion(path, metadata))
 
 
 def _read_distortion(path: Path, metadata: Mapping[str, str]) -> dict[str, float]:

@@ -58,7 +58,7 @@ def forward(
         x = latent.scaled(e[latent.group].float() - h, steps)
         fixed, nearest = x.detach(), torch.round(x.detach())
 
-        def choose(t: Tensor) -> Tensor:
+        def choose(t: Tensor, mine: Tensor) -> Tensor:
             return round_cheaply(fixed, t.detach(), steps.worth, caution) if caution else nearest
 
         k, t = follower.follow(choose, *x.shape[-2:])

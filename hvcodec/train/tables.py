@@ -44,7 +44,7 @@ def fit_tables(model: Model, pixels: Tensor, levels: Sequence[int], seed: int, c
 
     `caution` is that of the encoder that will use them (Objective.caution).
     """
-    deployed, _ = from_tensors(model.config, to_tensors(copy.deepcopy(model), Tables.logistic()))
+    deployed, *_ = from_tensors(model.config, to_tensors(copy.deepcopy(model), Tables.logistic()))
     choice = Choice(caution)
     counts: list[Array] = []
     order = generator(seed, "levels of the tables", 0).permutation(len(levels))

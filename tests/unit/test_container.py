@@ -189,7 +189,7 @@ def test_another_version_is_named(version: int) -> None:
     assert error.feature == f"format version {version}"
 
 
-@pytest.mark.parametrize("flags", [0x10, 0x20, 0x30, 0xFF])
+@pytest.mark.parametrize("flags", [0x20, 0x30, 0xFF])
 def test_reserved_flags_are_refused_before_what_follows(flags: int) -> None:
     error = failure(by_hand(flags=flags)[:6])
     assert isinstance(error, UnsupportedError)

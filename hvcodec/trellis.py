@@ -1,0 +1,182 @@
+"""Trellis-coded quantisation: symbols whose values hang together, for less error at the same rate.
+
+A scalar symbol k has the value k, in steps. A trellis symbol has the value k or, on the odd grid, k - sign(k)/2: two
+grids of step one, half a step apart, both with a zero. Which grid counts follows from a state of five bits that the
+parities of earlier symbols have set, so both sides know it. The encoder takes the cheapest path through all states:
+the values of a path lie as densely as on both grids, and each costs no more than on one of them.
+
+Symbols that are almost surely zero (scale index below FIRST) stay scalar and take no part. The others of a pass are
+dealt out to lanes, of which each has a state of its own, so that all lanes go on side by side. Everything but
+`search` is part of the format (docs/format.md, section 5.4).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+FIRST = 10
+"""Scale index from which on symbols belong to the trellis; their standard deviation is a quarter of a step."""
+
+LANE = 128
+"""Symbols of a lane, at most: the first few of each have little choice, and steps of many lanes are quick."""
+
+_BAND = 64
+
+STATES = 32
+_NEXT_TAPS, _GRID_TAPS = 0b11011, 0b01011
+
+_PARITY = np.array([bin(number).count("1") & 1 for number in range(STATES)], np.uint8)
+_FLIPS = _PARITY[np.arange(STATES) & _NEXT_TAPS]
+IS_ODD = _PARITY[np.arange(STATES) & _GRID_TAPS] == 1
+"""Whether symbols in a state are on the odd grid."""
+
+NEXT = ((np.arange(STATES)[:, None] << 1 | (_FLIPS[:, None] ^ np.arange(2))) & (STATES - 1)).astype(np.uint8)
+"""The state after a symbol, (state, its parity): the last five of the bits parity ^ flip."""
+
+_FORMER = np.arange(STATES).reshape(2, STATES // 2)  # the two states before 2 j and 2 j + 1
+_LAST_BIT = np.arange(2)
+_BRANCH = (2 * IS_ODD[_FORMER])[:, :, None] + (_FLIPS[_FORMER][:, :, None] ^ _LAST_BIT)  # (2, j, bit): 2 odd + parity
+
+
+class Lanes(NamedTuple):
+    """How the trellis symbols of a pass are dealt out."""
+
+    order: Array  # their places in the pass, step by step
+    lane: Array  # of each of these
+    ends: tuple[int, ...]  # of the steps
+
+    @property
+    def number(self) -> int:
+        """How many lanes there are: all take part in the first step."""
+        return self.ends[0] if self.ends else 0
+
+
+def deal(bands: Array) -> Lanes:
+    """Deal out symbols by the number of the band that each lies in; lanes do not cross bands."""
+    by_band = np.argsort(bands, kind="stable")
+    counts = np.bincount(bands)
+    widths = -(-counts // LANE)  # lanes of each band
+    band = bands[by_band]
+    place = np.arange(len(bands)) - (np.cumsum(counts) - counts)[band]
+    step, lane = np.divmod(place, widths[band])
+    lane += (np.cumsum(widths) - widths)[band]
+    by_step = np.argsort(step, kind="stable")
+    return Lanes(by_band[by_step], lane[by_step], tuple(np.cumsum(np.bincount(step)).tolist()))
+
+
+class Pass:
+    """One pass of coding: which symbols are scalar, and how the others hang together."""
+
+    def __init__(self, scale_idx: Array, bands: Array) -> None:
+        """Scale indices of the pass, and the number of the band that each of its symbols lies in."""
+        self.scale_idx = scale_idx
+        is_linked = scale_idx >= FIRST
+        self.scalar = np.flatnonzero(~is_linked)
+        linked = np.flatnonzero(is_linked)
+        self.lanes = deal(bands[linked])
+        self.places = linked[self.lanes.order]  # of the trellis symbols, in the order of the lanes
+
+    def fitted(self, halves: Array) -> tuple[Array, Array]:
+        """Symbols whose values are these, in half steps, and which are on the odd grid; the nearest where none are.
+
+        Values may have been chosen in sight of other scale indices: at the seams of strips, where an analysis knows
+        its surroundings only nearly.
+        """
+        symbols, is_odd = symbols_of(halves), np.zeros(len(halves), bool)
+        symbols[self.scalar] = halves[self.scalar] // 2
+        own, wanted = symbols[self.places], halves[self.places]
+        odd = self.are_odd(own)
+        if ((wanted & 1 != odd) & (wanted != 0)).any():
+            free = np.zeros((2, 1, 1), np.float32)
+            own, odd = search(wanted * 0.5, np.ones(len(own), np.float32), free, np.zeros(len(own), int), self.lanes)
+        symbols[self.places], is_odd[self.places] = own, odd
+        return symbols, is_odd
+
+    def are_odd(self, symbols: Array) -> Array:
+        """Which trellis symbols are on the odd grid, both in the order of the lanes."""
+        parity, result = symbols & 1, np.empty(len(symbols), bool)
+        state, begin = np.zeros(self.lanes.number, np.uint8), 0
+        for end in self.lanes.ends:
+            own, now = self.lanes.lane[begin:end], slice(begin, end)
+            result[now] = IS_ODD[state[own]]
+            state[own] = NEXT[state[own], parity[now]]
+            begin = end
+        return result
+
+
+def bands(positions: Array, columns: int, stride: int, first_row: int = 0) -> Array:
+    """The number of the band, 64 pixels high, that each position of a plane lies in."""
+    result: Array = (positions // columns + first_row) // (_BAND // stride)
+    return result
+
+
+def halves_of(symbols: Array, is_odd: Array) -> Array:
+    """Values in half steps."""
+    return (2 * symbols - np.sign(symbols) * is_odd).astype(np.int16)
+
+
+def symbols_of(halves: Array) -> Array:
+    """Symbols of values in half steps."""
+    symbols: Array = np.sign(halves) * ((np.abs(halves) + 1) >> 1)
+    return symbols
+
+
+def search(x: Array, weight: Array, prices: Array, row: Array, lanes: Lanes) -> tuple[Array, Array]:
+    """The cheapest symbols for latents x, in steps, and which are on the odd grid; all in the order of the lanes.
+
+    An error of one step costs `weight`, a symbol k on the even or odd grid `prices[grid, row, |k|]`.
+    """
+    magnitude = np.abs(x)
+    costs, choices = _branches(magnitude, weight, prices, row)
+    n = lanes.number
+    cost = np.full((STATES, n), np.inf, np.float32)
+    cost[0] = 0
+    decisions = []
+    begin = 0
+    for end in lanes.ends:
+        own = lanes.lane[begin:end]
+        both = cost[:, own].reshape(2, STATES // 2, 1, -1) + costs[:, begin:end][_BRANCH]
+        decisions.append(both[1] < both[0])
+        cost[:, own] = np.minimum(both[0], both[1]).reshape(STATES, -1)
+        begin = end
+    state = cost.argmin(axis=0)
+    symbols, odd = np.empty(len(x), np.int32), np.empty(len(x), bool)
+    end = len(x)
+    for number in range(len(lanes.ends) - 1, -1, -1):
+        begin = lanes.ends[number - 1] if number else 0
+        own = lanes.lane[begin:end]
+        now = state[own]
+        pair, bit = now >> 1, now & 1
+        former = pair + (STATES // 2) * decisions[number][pair, bit, np.arange(len(own))]
+        odd[begin:end] = IS_ODD[former]
+        symbols[begin:end] = choices[2 * IS_ODD[former] + (_FLIPS[former] ^ bit), np.arange(begin, end)]
+        state[own] = former
+        end = begin
+    return np.where(x < 0, -symbols, symbols), odd
+
+
+def _branches(magnitude: Array, weight: Array, prices: Array, row: Array) -> tuple[Array, Array]:
+    """The cheapest magnitude of each parity on each grid, and its cost: (2 odd + parity, n)."""
+    costs = np.empty((4, len(magnitude)), np.float32)
+    choices = np.empty((4, len(magnitude)), np.int32)
+    last = prices.shape[2] - 1
+    for odd in (0, 1):
+        below = (magnitude + 0.5 * odd).astype(np.int32)
+        for parity in (0, 1):
+            near = below - ((below ^ parity) & 1)
+            candidates = [np.maximum(near, parity), near + 2]
+            if parity == 0:
+                candidates.append(np.zeros_like(near))
+            chosen = np.empty_like(near)
+            best = np.full(len(near), np.inf, np.float32)
+            for k in candidates:
+                error = magnitude - (k - 0.5 * (odd * (k > 0)))
+                cost = prices[odd, row, np.minimum(k, last)] + weight * error * error
+                chosen = np.where(cost < best, k, chosen)
+                best = np.minimum(cost, best)
+            costs[2 * odd + parity], choices[2 * odd + parity] = best, chosen
+    return costs, choices
