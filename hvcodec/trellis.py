@@ -21,8 +21,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 FIRST = 10
 """Scale index from which on symbols belong to the trellis; their standard deviation is a quarter of a step."""
 
-LANE = 128
-"""Symbols of a lane, at most: the first few of each have little choice, and steps of many lanes are quick."""
+LANE = 256
+"""Symbols of a lane, at most. The first dozens of each have little choice, so that half as many would cost a third of
+the gain; and a decoder takes as many steps as a lane has symbols."""
 
 _BAND = 64
 
@@ -56,14 +57,15 @@ class Lanes(NamedTuple):
 
 
 def deal(bands: Array) -> Lanes:
-    """Deal out symbols by the number of the band that each lies in; lanes do not cross bands."""
+    """Cut the symbols of each band into lanes of about equal length, by the number of the band that each lies in."""
     by_band = np.argsort(bands, kind="stable")
     counts = np.bincount(bands)
-    widths = -(-counts // LANE)  # lanes of each band
+    lanes = -(-counts // LANE)
+    lengths = -(-counts // np.maximum(lanes, 1))
     band = bands[by_band]
     place = np.arange(len(bands)) - (np.cumsum(counts) - counts)[band]
-    step, lane = np.divmod(place, widths[band])
-    lane += (np.cumsum(widths) - widths)[band]
+    lane, step = np.divmod(place, lengths[band])
+    lane += (np.cumsum(lanes) - lanes)[band]
     by_step = np.argsort(step, kind="stable")
     return Lanes(by_band[by_step], lane[by_step], tuple(np.cumsum(np.bincount(step)).tolist()))
 
@@ -116,7 +118,8 @@ def bands(positions: Array, columns: int, stride: int, first_row: int = 0) -> Ar
 
 def halves_of(symbols: Array, is_odd: Array) -> Array:
     """Values in half steps."""
-    return (2 * symbols - np.sign(symbols) * is_odd).astype(np.int16)
+    halves: Array = (2 * symbols - np.sign(symbols) * is_odd).astype(np.int16)
+    return halves
 
 
 def symbols_of(halves: Array) -> Array:

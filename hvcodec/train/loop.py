@@ -152,7 +152,7 @@ class Trainer:
             pixels = self._sample(LADDER_STEP, LADDER_CROPS) - 0.5
             start_ladder(model, pixels)
             if run.start:
-                graft(model, run.start, pixels)
+                graft(model, run.start, pixels, trellis=run.trellis)
         model = channels_last(model.to(self.device))
         self.step_module = Step(model, objective.to(self.device), torch.Generator(self.device))
         self.wrapped: nn.Module = self.step_module
@@ -292,8 +292,10 @@ class Trainer:
         if self.rank == 0:
             model, levels = copy.deepcopy(self.average).cpu(), objective.rho.levels
             crops = self._sample(TABLE_STEP, TABLE_CROPS)
-            fitted = fit_tables(model, crops, levels, self.config.run.seed, objective.caution)
-            model_id = save_weights(path, model, fitted.tables, objective.shares)
+            fitted = fit_tables(
+                model, crops, levels, self.config.run.seed, objective.caution, trellis=self.config.run.trellis
+            )
+            model_id = save_weights(path, model, fitted.tables, objective.shares, fitted.trellis)
             if len(levels) == 1:  # at another one this network does not know what it is told
                 store_profile(profiles_file(path), single(levels[0], len(model.config.stages)))
             else:  # the run may have had one level before it was resumed with another configuration

@@ -11,15 +11,36 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hvcodec.entropy import Tables, histogram
+from hvcodec.entropy import Tables, TrellisTables, histogram
 from hvcodec.model import Model
 from hvcodec.model.strips import Choice, analyze
 from hvcodec.model.walk import walk_prior
 from hvcodec.model.weights import from_tensors, to_tensors
+from hvcodec.trellis import FIRST, Pass, bands
 
 from .draws import generator
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+_ROWS = 64 - FIRST  # scale indices of trellis symbols
+_ROUNDS = 2  # of fitting the tables of a trellis: what is chosen in it depends on them
+
+
+@dataclass
+class Counts:
+    """How often each symbol came: scalar ones, and the parities and rests of those in the trellis."""
+
+    scalar: Array
+    parities: Array  # (2, rows, 2)
+    rests: Array
+
+    @classmethod
+    def none(cls) -> Counts:
+        nothing = np.zeros(0, np.int16), np.zeros(0, np.uint8)
+        return cls(histogram(*nothing), np.zeros((2, _ROWS, 2)), histogram(*nothing, 4 * _ROWS))
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.scalar + other.scalar, self.parities + other.parities, self.rests + other.rests)
 
 
 @dataclass(frozen=True)
@@ -27,6 +48,7 @@ class Fitted:
     """Tables with what they cost, in bits per pixel of the pictures they were fitted on and of others."""
 
     tables: Tables
+    trellis: TrellisTables | None
     bits: dict[str, float]  # of pictures not used for the fit, by kind of table
 
     def report(self) -> dict[str, float]:
@@ -39,29 +61,35 @@ class Fitted:
 
 
 @torch.inference_mode()
-def fit_tables(model: Model, pixels: Tensor, levels: Sequence[int], seed: int, caution: float) -> Fitted:
+def fit_tables(
+    model: Model, pixels: Tensor, levels: Sequence[int], seed: int, caution: float, *, trellis: bool = False
+) -> Fitted:
     """Fit tables on three quarters of the crops (N, 3, H, W), 0..1, at these levels in turn; measure on the rest.
 
     `caution` is that of the encoder that will use them (Objective.caution).
     """
     deployed, *_ = from_tensors(model.config, to_tensors(copy.deepcopy(model), Tables.logistic()))
-    choice = Choice(caution)
-    counts: list[Array] = []
     order = generator(seed, "levels of the tables", 0).permutation(len(levels))
-    for i, picture in enumerate(pixels):
-        counts.append(_count(deployed, picture, levels[order[i % len(order)]], choice))
-    cut = max(1, len(counts) * 3 // 4)
-    seen, fresh = sum(counts[:cut]), sum(counts[cut:]) if counts[cut:] else sum(counts)
-    assert isinstance(seen, np.ndarray)
-    assert isinstance(fresh, np.ndarray)
-    tables = Tables.fit(seen)
-    kinds = {"fitted": tables, "gaussian": Tables.gaussian(), "logistic": Tables.logistic()}
+    cut = max(1, len(pixels) * 3 // 4)
+    linked = TrellisTables.logistic() if trellis else None
+    for _ in range(_ROUNDS if trellis else 1):
+        choice = Choice(caution, prices=None if linked is None else linked.prices)
+        counts = [_count(deployed, picture, levels[order[i % len(order)]], choice) for i, picture in enumerate(pixels)]
+        seen, fresh = sum(counts[:cut], Counts.none()), sum(counts[cut:] or counts[:cut], Counts.none())
+        tables = Tables.fit(seen.scalar)
+        linked = TrellisTables.fit(seen.parities, seen.rests) if trellis else None
+    kinds: dict[str, tuple[Tables, TrellisTables | None]] = {"fitted": (tables, linked)}
+    if trellis:
+        kinds["logistic"] = Tables.logistic(), TrellisTables.logistic()
+    else:
+        kinds |= {"gaussian": (Tables.gaussian(), None), "logistic": (Tables.logistic(), None)}
     n_pixels = max(1, len(counts) - cut) * pixels.shape[2] * pixels.shape[3]
-    bits = {name: _cost(kind, fresh) / n_pixels for name, kind in kinds.items()}
-    return Fitted(Tables.fit(seen + fresh), bits)
+    bits = {name: _cost(*kind, fresh) / n_pixels for name, kind in kinds.items()}
+    whole = seen + fresh
+    return Fitted(Tables.fit(whole.scalar), TrellisTables.fit(whole.parities, whole.rests) if trellis else None, bits)
 
 
-def _count(model: Model, picture: Tensor, level: int, choice: Choice) -> Array:
+def _count(model: Model, picture: Tensor, level: int, choice: Choice) -> Counts:
     height, width = picture.shape[-2:]
     rho = [level] * len(model.config.stages)
 
@@ -69,19 +97,38 @@ def _count(model: Model, picture: Tensor, level: int, choice: Choice) -> Array:
         return picture[None, :, first:end] - 0.5
 
     symbols = [s[0] for s in analyze(model, rows, torch.tensor([rho]).float(), height, width, choice)]
-    total = np.zeros_like(histogram(np.zeros(0, np.int16), np.zeros(0, np.uint8)))
+    total, halves = Counts.none(), choice.prices is not None
 
     def count(layer: int, indices: Array, positions: Array) -> Array:
         chosen = np.take(symbols[layer].reshape(len(symbols[layer]), -1), positions, axis=1)
-        total[:] += histogram(chosen.reshape(-1), indices.reshape(-1))
+        if not halves:
+            total.scalar += histogram(chosen.reshape(-1), indices.reshape(-1))
+            return chosen
+        stride = model.config.layers[layer].stride
+        band = bands(positions, width // stride, stride)
+        linked = Pass(indices.reshape(-1), np.tile(band, len(indices)))
+        own, is_odd = linked.fitted(chosen.reshape(-1))
+        total.scalar += histogram(own[linked.scalar], linked.scale_idx[linked.scalar])
+        k, odd = own[linked.places], is_odd[linked.places].astype(int)
+        row = linked.scale_idx[linked.places].astype(int) - FIRST
+        np.add.at(total.parities, (odd, row, k & 1), 1)
+        total.rests += histogram(k >> 1, (4 * row + 2 * odd + (k & 1)).astype(np.uint8), 4 * _ROWS)
         return chosen
 
-    walk_prior(model.prior, rho, height, width, [bool(s.any()) for s in symbols], count)
+    walk_prior(model.prior, rho, height, width, [bool(s.any()) for s in symbols], count, halves=halves)
     return total
 
 
-def _cost(tables: Tables, counts: Array) -> float:
+def _cost(tables: Tables, linked: TrellisTables | None, counts: Counts) -> float:
     """Bits of the counted symbols; those beyond the tables are left out on all sides alike."""
+    bits = _bits(tables, counts.scalar)
+    if linked is not None:
+        shares = np.stack([linked.evens, (1 << 16) - linked.evens], axis=-1)
+        bits += float((counts.parities * (16.0 - np.log2(shares))).sum()) + _bits(linked.rests, counts.rests)
+    return bits
+
+
+def _bits(tables: Tables, counts: Array) -> float:
     bits = 0.0
     reach = counts.shape[1] // 2
     for index, row in enumerate(counts):
