@@ -25,7 +25,11 @@ LANE = 256
 """Symbols of a lane, at most. The first dozens of each have little choice, so that half as many would cost a third of
 the gain; and a decoder takes as many steps as a lane has symbols."""
 
-_BAND = 64
+_FINE, BAND = 8, 128
+"""Planes of these strides are coded in bands of so many rows of pixels, for encoders that work in strips."""
+
+WIDER = 2
+"""How many scale indices wider steps are in a trellis, whose errors are smaller than those of scalar symbols."""
 
 STATES = 32
 _NEXT_TAPS, _GRID_TAPS = 0b11011, 0b01011
@@ -111,8 +115,10 @@ class Pass:
 
 
 def bands(positions: Array, columns: int, stride: int, first_row: int = 0) -> Array:
-    """The number of the band, 64 pixels high, that each position of a plane lies in."""
-    result: Array = (positions // columns + first_row) // (_BAND // stride)
+    """The number of the band that each position of a plane lies in; coarse planes are a single one."""
+    if stride > _FINE:
+        return np.zeros(len(positions), np.int64)
+    result: Array = (positions // columns + first_row) // (BAND // stride)
     return result
 
 

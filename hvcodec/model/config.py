@@ -12,6 +12,7 @@ RHO_LEVELS = 64
 """A rate value is an integer 0..63, for each stride group."""
 
 SCALE_COUNT = 64
+INDEX_PER_OCTAVE = 5  # scale indices that double a standard deviation
 """The entropy coder knows this many scales; the prior picks one for each symbol."""
 
 ALIGN = 64

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .config import SCALE_COUNT
-from .prior import INDEX_PER_OCTAVE, INDEX_ZERO
+from .config import INDEX_PER_OCTAVE, SCALE_COUNT
+from .prior import INDEX_ZERO
 
 INVERSE_SCALE = math.pi / math.sqrt(3)
 """Of the logistic distribution whose standard deviation is one."""

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hvcodec.errors import ModelError
+from hvcodec.trellis import WIDER
 
 from .blocks import Modules, snap
 from .config import RHO_LEVELS, SCALE_COUNT, ModelConfig
@@ -26,7 +27,6 @@ ACTIVATION_MAX = 255
 WEIGHT_SHIFT = 7
 INDEX_SHIFT = 9  # heads: activations are 16 to the unit, their weights 32, so an index is 2^9 grid steps
 INDEX_ZERO = 20  # scale index of a standard deviation of one step
-INDEX_PER_OCTAVE = 5
 KNOTS = 10  # tables over rho are linear between ten knots, seven levels apart
 MAGNITUDE_MAX = 64
 TABLE_MAX = 32767
@@ -190,11 +190,11 @@ class PriorLayer(nn.Module):
             result["mix"] = [self.mix, Residual(ACTIVATION_MAX)]
         return result
 
-    def predict(self, a: Tensor, seen: Tensor | None, rho: Tensor) -> Tensor:
+    def predict(self, a: Tensor, seen: Tensor | None, rho: Tensor, *, in_trellis: bool = False) -> Tensor:
         """Scale indices on the fine grid; the second pass has `seen` the magnitudes of the first."""
         head = self.first if seen is None else self.second
         indices: Tensor = head(a, seen, rho) + self.base(rho)
-        return indices
+        return indices - (WIDER << INDEX_SHIFT) if in_trellis else indices  # in wider steps all is smaller
 
     def absorb(self, a: Tensor, seen: Tensor, rho: Tensor) -> Tensor:
         """Features that know this layer's symbols, given as magnitudes."""
@@ -268,15 +268,16 @@ class Follower:
     training, and as a hint for an encoder's choice of symbols.
     """
 
-    def __init__(self, prior: Prior, rho: Tensor) -> None:
+    def __init__(self, prior: Prior, rho: Tensor, *, in_trellis: bool = False) -> None:
         self._prior, self._rho = prior, rho.long()  # once, not in every table
+        self._in_trellis = in_trellis
         self._features: Tensor | None = None
         self._next = 0  # layer
         self._group = -1  # of the layer before it
 
     def within(self, rows: slice) -> Follower:
         """A follower that goes on from here with some rows of the features only."""
-        part = Follower(self._prior, self._rho)
+        part = Follower(self._prior, self._rho, in_trellis=self._in_trellis)
         part._next, part._group = self._next, self._group
         part._features = None if self._features is None else self._features[:, :, rows]
         return part
@@ -294,15 +295,20 @@ class Follower:
         first_of_stage = next(other.index for other in layers if other.group == layer.group)
         exact = stage.layers.at(layer.index - first_of_stage)
         mask = checkerboard(rows, columns, self._features.device) > 0
-        first = exact.predict(self._features, None, self._rho).float() * 2.0**-INDEX_SHIFT
+        first = self._predict(exact, None)
         k = choose(first, mask)
         seen = magnitudes(torch.where(mask, k, 0))
-        second = exact.predict(self._features, seen, self._rho).float() * 2.0**-INDEX_SHIFT
+        second = self._predict(exact, seen)
         scales = torch.where(mask, first, second)
         k = torch.where(mask, k, choose(second, ~mask))
         if not exact.last:
             self._features = exact.absorb(self._features, magnitudes(k), self._rho)
         return k, scales
+
+    def _predict(self, exact: PriorLayer, seen: Tensor | None) -> Tensor:
+        assert self._features is not None
+        indices = exact.predict(self._features, seen, self._rho, in_trellis=self._in_trellis)
+        return indices.float() * 2.0**-INDEX_SHIFT
 
 
 def checkerboard(rows: int, columns: int, device: torch.device) -> Tensor:

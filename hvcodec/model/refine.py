@@ -177,7 +177,7 @@ class _Descent:
         self.task, self.pixels, rho = task, pixels, task.rho
         transform, groups = task.model.transform, len(task.model.config.stages)
         with torch.no_grad():
-            self.condition = transform.condition(rho)
+            self.condition = transform.condition(rho, in_trellis=task.prices is not None)
             up = transform.bottom_up(transform.from_pixels(pixels), self.condition, range(groups - 1, -1, -1))
             self.features = [e.float() for e in reversed(up)]
             self.evened = [_evened(transform.rung(g).latents, self.condition) for g in range(groups)]
@@ -305,7 +305,7 @@ class _Loop:
         rho = task.rho
         prices = [[1 / (WEIGHT * lambda_of(level)) for level in row] for row in rho.tolist()]
         self._price = torch.tensor(prices, device=rho.device)  # of a bit, in squared error
-        self._follower = Follower(task.model.prior, rho)
+        self._follower = Follower(task.model.prior, rho, in_trellis=task.prices is not None)
         self._h = task.model.transform.begin(len(rho), *features[0].shape[-2:])
         self.cost = torch.zeros_like(cells)  # of each cell
         self.slopes = rho.new_zeros(())  # a number whose gradient is that of what the symbols cost

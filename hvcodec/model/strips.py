@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hvcodec.trellis import BAND
+
 from . import Model
 from .config import ALIGN, ModelConfig
 from .importance import GRID, PixelRows, at_positions
@@ -45,7 +47,8 @@ class Strip(NamedTuple):
 
 def cut(config: ModelConfig, rows: int, columns: int) -> list[Strip]:
     """Strips of a picture of so many rows and columns at stride 16."""
-    height = max(ALIGN // _UNIT, STRIP_PIXELS // (columns * _UNIT * _UNIT) // 4 * 4)
+    whole = BAND // _UNIT
+    height = max(whole, STRIP_PIXELS // (columns * _UNIT * _UNIT) // whole * whole)
     halo = -(-reach(config) // _UNIT)
     strips = []
     for top in range(0, rows, height):
@@ -94,9 +97,10 @@ def analyze(
     transform, config, n = model.transform, model.config, rho.shape[0]
     groups = len(config.stages)
     symbols = [np.zeros((n, *layer.shape(height, width)), np.int16) for layer in config.layers]
-    unit = 1 if choice.prices is None else 2
+    in_trellis = choice.prices is not None
+    unit = 2 if in_trellis else 1
     largest = SYMBOL_MAX // unit
-    condition = transform.condition(rho)
+    condition = transform.condition(rho, in_trellis=in_trellis)
     strips = cut(config, height // _UNIT, width // _UNIT)
 
     fine: list[list[Tensor]] = []  # kept only when there is one strip: recomputing is cheaper than storing
@@ -137,7 +141,7 @@ def analyze(
         return answer
 
     h = transform.begin(n, height // ALIGN, width // ALIGN)
-    follower = Follower(model.prior, rho)
+    follower = Follower(model.prior, rho, in_trellis=in_trellis)
     h = transform.top_down(h, condition, _COARSE, coding(features, follower, _all_rows, _all_rows, _all_rows))
     for strip in strips:
         if fine:
@@ -165,7 +169,7 @@ def synthesize(
     """
     config, n = transform.config, rho.shape[0]
     groups = len(config.stages)
-    condition = transform.condition(rho)
+    condition = transform.condition(rho, in_trellis=halves)
 
     def giving(rows_of: Rows) -> Answer:
         def answer(latent: Latent, steps: Steps, h: Tensor) -> Tensor:

@@ -20,8 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hvcodec.trellis import WIDER
+
 from .blocks import Block, Modules
-from .config import RHO_LEVELS, ModelConfig, Stage
+from .config import INDEX_PER_OCTAVE, RHO_LEVELS, ModelConfig, Stage
 
 Answer = Callable[["Latent", "Steps", Tensor], Tensor]
 """Gives the symbols of a latent layer: (layer, its steps, the estimate h) -> k."""
@@ -61,11 +63,11 @@ class Latent(nn.Module):
         nn.init.zeros_(self.steps_rho.weight)
         self.steps_bias.data[1] = -2.4  # inward: 0.04 to begin with
 
-    def steps(self, rho: Tensor, embedding: Tensor) -> Steps:
+    def steps(self, rho: Tensor, embedding: Tensor, octaves: float = 0.0) -> Steps:
         """Step sizes at this rate; high-rate theory (step^2 = 26 / lambda) plus what was learned."""
         learned = self.steps_rho(embedding).view(len(rho), 2, -1) + self.steps_bias
         log_lambda = math.log(2.0) * (5 + rho[:, self.group, None] / 6)
-        gain = torch.exp(0.5 * (math.log(26.0) - log_lambda) + learned[:, 0])
+        gain = torch.exp(0.5 * (math.log(26.0) - log_lambda) + learned[:, 0] + math.log(2.0) * octaves)
         inward = 0.5 * torch.sigmoid(learned[:, 1])
         worth = torch.exp(log_lambda) * gain.detach().square() / 3  # three samples to a pixel
         return Steps(*(t[:, :, None, None] for t in (gain, inward, worth)))
@@ -167,11 +169,12 @@ class Transform(nn.Module):
         for rung in self.rungs:
             yield from rung.latents
 
-    def condition(self, rho: Tensor) -> Condition:
+    def condition(self, rho: Tensor, *, in_trellis: bool = False) -> Condition:
         """What the rate values (N, groups) set."""
+        octaves = WIDER / INDEX_PER_OCTAVE if in_trellis else 0.0
         with full_precision(rho):
             embedding = self.embed_rho(rho / (RHO_LEVELS - 1) * 2 - 1)
-            return Condition(embedding, tuple(latent.steps(rho, embedding) for latent in self.latents()))
+            return Condition(embedding, tuple(latent.steps(rho, embedding, octaves) for latent in self.latents()))
 
     # --- the walk ---------------------------------------------------------------------------------------
 

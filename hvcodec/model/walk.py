@@ -147,7 +147,7 @@ def _layer(
             if number == 1:
                 known = k.reshape(layer.channels, rows, columns)[:, read]
                 seen = magnitudes(_values(known, features.device, halves))
-            t = round_index(exact.predict(a, seen, rho))[0, :, keep]
+            t = round_index(exact.predict(a, seen, rho, in_trellis=halves))[0, :, keep]
             indices[:, write] = t.to(torch.uint8).cpu().numpy()
         positions = np.flatnonzero(parity == 1 - number)
         if len(positions):

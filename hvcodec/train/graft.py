@@ -7,8 +7,6 @@ layers lack code the largest principal components of what they leave undone.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -16,16 +14,13 @@ from hvcodec import catalog
 from hvcodec.errors import ConfigError
 from hvcodec.model import Model
 from hvcodec.model.config import RHO_LEVELS
-from hvcodec.model.prior import INDEX_PER_OCTAVE, KNOTS, RhoTable
+from hvcodec.model.prior import KNOTS, RhoTable
 from hvcodec.model.transform import Latent, Steps
 from hvcodec.model.weights import load_weights
 
 from .ladder import principal, start_scales
 
 _LEVEL = 42  # of rho, at which is looked what the old layers leave undone: a high one, where they code all they can
-
-WIDER = 2
-"""How many scale indices wider the steps of a model in a trellis are: 2^(2/5), a third."""
 
 _BY_CHANNEL = {  # parameters with an entry for each channel of a latent layer: its dimension, and how many in turn
     "analysis": (0, 1),
@@ -39,14 +34,12 @@ _BY_CHANNEL = {  # parameters with an entry for each channel of a latent layer: 
 
 
 @torch.no_grad()
-def graft(model: Model, name: str, pixels: Tensor, *, trellis: bool = False) -> None:
+def graft(model: Model, name: str, pixels: Tensor) -> None:
     """Give `model` the weights of a model by name or path; ConfigError if a tensor has no place in it.
 
-    `pixels` are crops (N, 3, H, W), values -0.5..0.5, to find bases of added channels with. For a model that will be
-    coded in a trellis steps are widened, unless those of the source were made for one.
+    `pixels` are crops (N, 3, H, W), values -0.5..0.5, to find bases of added channels with.
     """
-    loaded = load_weights(catalog.find(name))
-    source = loaded.model
+    source = load_weights(catalog.find(name)).model
     layers, wanted = len(source.config.layers), len(model.config.layers)
     if layers != wanted:
         raise ConfigError(f"the weights of {name} are of {layers} latent layers, the model to train has {wanted}")
@@ -60,17 +53,6 @@ def graft(model: Model, name: str, pixels: Tensor, *, trellis: bool = False) -> 
             raise ConfigError(f"the model to train has no {key}, which the weights of {name} have")
         targets[key].copy_(_widened(key, value, targets[key]))
     _start_added(model, source, pixels)
-    if trellis and loaded.trellis is None:
-        _widen_steps(model)
-
-
-def _widen_steps(model: Model) -> None:
-    """A trellis gives smaller errors than scalar symbols at the same steps, so these can be larger."""
-    for latent in model.transform.latents():
-        latent.steps_bias[0] += math.log(2) * WIDER / INDEX_PER_OCTAVE
-    for name, parameter in model.prior.named_parameters():
-        if name.endswith("base.knots"):  # a scale index is the sum of tables over all groups
-            parameter.sub_(WIDER / len(model.config.stages))
 
 
 def _widened(key: str, value: Tensor, target: Tensor) -> Tensor:

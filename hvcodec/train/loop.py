@@ -152,7 +152,7 @@ class Trainer:
             pixels = self._sample(LADDER_STEP, LADDER_CROPS) - 0.5
             start_ladder(model, pixels)
             if run.start:
-                graft(model, run.start, pixels, trellis=run.trellis)
+                graft(model, run.start, pixels)
         model = channels_last(model.to(self.device))
         self.step_module = Step(model, objective.to(self.device), torch.Generator(self.device))
         self.wrapped: nn.Module = self.step_module

@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from hvcodec.model.config import SCALE_COUNT
+from hvcodec.model.config import INDEX_PER_OCTAVE, SCALE_COUNT
 from hvcodec.model.crossing import LEAST, THRESHOLD, slope, weaken
 from hvcodec.model.likelihood import INVERSE_SCALE
-from hvcodec.model.prior import INDEX_PER_OCTAVE, INDEX_ZERO
+from hvcodec.model.prior import INDEX_ZERO
 
 INDICES = torch.arange(SCALE_COUNT).float()
 
