@@ -36,7 +36,7 @@ SCALES: NDArray[np.float64] = 2.0 ** ((np.arange(_N_TABLES) - 20) / 5)
 SCALES.setflags(write=False)
 
 MAX_SYMBOL = 32767  # -32768 is not a symbol
-MAX_LINKED = 16383  # of trellis symbols: twice their values are as large
+MAX_LINKED = 16383  # beside or in a trellis: twice their values are symbols
 MAX_HALF_WIDTH = 1023
 HISTOGRAM_REACH = MAX_HALF_WIDTH + 1
 _TOTAL = 1 << 16  # sum of the counts of a table
@@ -345,7 +345,7 @@ class LayerDecoder:
         """Symbols of the next pass of which some hang together in a trellis, and which are on the odd grid."""
         assert self._trellis is not None
         symbols, is_odd = np.zeros(len(linked.scale_idx), np.int16), np.zeros(len(linked.scale_idx), bool)
-        symbols[linked.scalar] = self.decode(linked.scale_idx[linked.scalar])
+        symbols[linked.scalar] = _within_linked(self.decode(linked.scale_idx[linked.scalar]))
         if self._coder.is_empty():
             return symbols, is_odd
         row, lanes = linked.scale_idx[linked.places] - FIRST, linked.lanes
@@ -359,9 +359,7 @@ class LayerDecoder:
                 state[own] = NEXT[state[own], parity[now]]
                 begin = end
         rests = self._read(self._trellis.rests, (4 * row + 2 * odd + parity).astype(np.uint8))
-        own = 2 * rests.astype(np.int32) + parity
-        if len(own) and np.abs(own).max() > MAX_LINKED:
-            raise CorruptError(f"a chunk holds a trellis symbol beyond {MAX_LINKED}")
+        own = _within_linked(2 * rests.astype(np.int32) + parity)
         symbols[linked.places], is_odd[linked.places] = own, odd
         return symbols, is_odd
 
@@ -393,6 +391,12 @@ class LayerDecoder:
             if codes.max() > 2 * MAX_SYMBOL:
                 raise CorruptError(f"a chunk holds a symbol beyond {MAX_SYMBOL}")
         return codes
+
+
+def _within_linked(symbols: NDArray[Any]) -> NDArray[Any]:
+    if len(symbols) and np.abs(symbols).max() > MAX_LINKED:
+        raise CorruptError(f"a chunk holds a symbol beyond {MAX_LINKED}")
+    return symbols
 
 
 def _blocks(

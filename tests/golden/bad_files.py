@@ -26,6 +26,7 @@ class Bad:
     message: str
     attributes: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
+    model: str = "tiny"  # the one that is there
 
     def expectation(self) -> dict[str, Any]:
         return {
@@ -33,6 +34,7 @@ class Bad:
             "attributes": self.attributes,
             "message": self.message,
             "options": self.options,
+            "model": self.model,
         }
 
 
@@ -183,12 +185,13 @@ def garbage(body: bytes) -> bytes:
 # --- the list -------------------------------------------------------------------------------------------------
 
 
-def make(plain: bytes, checked: bytes, rich: bytes) -> dict[str, Bad]:
+def make(plain: bytes, checked: bytes, rich: bytes, linked: bytes, beyond: dict[str, bytes]) -> dict[str, Bad]:
     """All bad files by name. `plain` has no digests, `checked` has, `rich` has alpha and metadata.
 
-    All three are the same picture of 24 x 20, of which no layer is empty.
+    All three are the same picture of 24 x 20, of which no layer is empty; so is `linked`, in a trellis. In `beyond`
+    are chunks of its last layer alone, that hold a symbol out of range, of the trellis or not.
     """
-    assert all(parts(plain).bodies)
+    assert all(parts(plain).bodies) and all(parts(linked).bodies)
     return {
         **_foreign(plain),
         **_of_the_future(plain),
@@ -198,6 +201,7 @@ def make(plain: bytes, checked: bytes, rich: bytes) -> dict[str, Bad]:
         **_wrong_chunks(plain, checked),
         **_wrong_extras(plain, rich),
         **_of_other_models(plain),
+        **_in_a_trellis(plain, linked, beyond),
     }
 
 
@@ -224,7 +228,6 @@ def _of_the_future(plain: bytes) -> dict[str, Bad]:
         "version_0": unsupported(replace(p, version=0).data, "format version 0"),
         "version_2": unsupported(replace(p, version=2).data, "format version 2"),
         "version_2_other_header": unsupported(MAGIC + b"\x02" + b"\xff" * 40, "format version 2"),
-        "flag_4": unsupported(replace(p, flags=0x10).data, "reserved flag 0x10"),
         "flag_5": unsupported(replace(p, flags=0x20).data, "reserved flag 0x20"),
         "flag_5_other_header": unsupported(MAGIC + b"\x01\x20" + b"\xff" * 40, "reserved flag 0x20"),
         "extra_kind_0": unsupported(with_extras(p, (0, b"x")).data, "extra kind 0"),
@@ -474,3 +477,30 @@ def _of_other_models(plain: bytes) -> dict[str, Bad]:
         "group_less": misfit(counts=(n_groups - 2) << 5 | (n_layers - 1), rho=p.rho[:-1]),
         "group_more": misfit(counts=n_groups << 5 | (n_layers - 1), rho=p.rho + b"\0"),
     }  # fmt: skip
+
+
+def _in_a_trellis(plain: bytes, linked: bytes, beyond: dict[str, bytes]) -> dict[str, Bad]:
+    p = parts(linked)
+
+    def corrupt(changed_parts: Parts, layer: int) -> Bad:
+        message, attributes = f"layer {layer} is damaged", {"layer": layer}
+        return Bad(changed_parts.data, "CorruptError", message, attributes, model="trellis")
+
+    return {
+        "flag_4": Bad(
+            replace(parts(plain), flags=0x10).data,
+            "CorruptError",
+            "the file has a trellis and its model none",
+            {"layer": None},
+        ),
+        "trellis_flag_left_out": corrupt(replace(p, flags=0), 0),
+        "trellis_chunk_shorter": corrupt(with_body(p, 3, p.bodies[3][:-2]), 3),
+        "trellis_chunk_longer": corrupt(with_body(p, 1, p.bodies[1] + b"\x01"), 1),
+        "trellis_chunk_garbage": corrupt(with_body(p, 4, garbage(p.bodies[4])), 4),
+        **{
+            f"trellis_file_with_{kind}_symbol_too_large": corrupt(
+                replace(p, sizes=(b"\0",) * 5 + (varint(len(chunk)),), bodies=(b"",) * 5 + (chunk,)), 5
+            )
+            for kind, chunk in beyond.items()
+        },
+    }

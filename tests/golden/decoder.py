@@ -1,6 +1,7 @@
 """Decode hvcodec files; written from docs/format.md, in plain integers and float64, slow; nothing of hvcodec.
 
-It shares reader.py (section 3) and entropy_reader.py (section 6), and adds sections 5 and 7.
+It shares reader.py (section 3), entropy_reader.py (section 6) and trellis_reader.py (sections 5.4 and 6), and adds
+the rest of section 5 and section 7.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from entropy_reader import BLOCK, Stack, run
+from entropy_reader import Stack, decode_blocks, frequencies
 from reader import read
+from trellis_reader import Tables, decode_pass
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -34,41 +36,38 @@ class Model:
             kind = {"F16": "<f2", "I8": "i1", "I16": "<i2", "I32": "<i4"}[entry["dtype"]]
             values = np.frombuffer(data[first:end], kind).reshape(entry["shape"])
             self.tensors[name] = values.astype(np.float64 if kind == "<f2" else np.int64)
-        self.frequencies = self._frequencies()
-
-    def _frequencies(self) -> list[list[int]]:
-        tables, start = [], 0
-        counts = self.tensors["tables.counts"].tolist()
-        for k in self.tensors["tables.half_widths"].tolist():
-            natural = counts[start : start + 2 * k + 2]
-            start += 2 * k + 2
-            order = [0] + [s for n in range(1, k + 1) for s in (-n, n)]
-            tables.append([256 * natural[s + k] for s in order] + [256 * natural[2 * k + 1]])
-        return tables
+        t = {name: tensor.tolist() for name, tensor in self.tensors.items() if not name.startswith("transform")}
+        self.frequencies = frequencies(t["tables.half_widths"], t["tables.counts"])
+        self.trellis: Tables | None = None
+        if "trellis.evens" in t:
+            rests = frequencies(t["trellis.half_widths"], t["trellis.counts"])
+            self.trellis = Tables(self.frequencies, t["trellis.evens"], rests)
 
 
 def decode(data: bytes, model: Model) -> tuple[list[Array], Array]:
-    """Symbols of every layer, and the samples (height, width, 3) or (height, width) before rounding."""
+    """What the digests cover of every layer, and the samples (height, width, 3) or (height, width) before rounding."""
     fields = read(data)
     assert fields["Model_Id"] == model.id
     height, width = fields["Height"], fields["Width"]
     rows, columns = -(-height // 64), -(-width // 64)  # of the coarsest planes
-    symbols = prior(fields["chunks"], fields["Rho"], model, rows, columns)
-    picture = synthesis(symbols, fields["Rho"], model, rows, columns)[:, :height, :width]
+    doubled = prior(fields["chunks"], fields["Rho"], model, rows, columns, fields["trellis"])
+    picture = synthesis(doubled, fields["Rho"], model, rows, columns)[:, :height, :width]
     scaled = picture * (2 ** fields["depth"] - 1)
-    return symbols, scaled.mean(axis=0) if fields["grey"] else np.moveaxis(scaled, 0, 2)
+    digested = doubled if fields["trellis"] else [planes // 2 for planes in doubled]
+    return digested, scaled.mean(axis=0) if fields["grey"] else np.moveaxis(scaled, 0, 2)
 
 
 # --- 5.3, the prior ------------------------------------------------------------------------------------------
 
 
-def prior(chunks: list[bytes], rho: list[int], model: Model, rows: int, columns: int) -> list[Array]:
+def prior(chunks: list[bytes], rho: list[int], model: Model, rows: int, columns: int, trellis: bool) -> list[Array]:
+    """Twice the values of every layer."""
     w = {name.removeprefix("prior."): tensor for name, tensor in model.tensors.items()}
 
     def table(name: str) -> Array:
         return sum(w[name][g, value] for g, value in enumerate(rho))[:, None, None]  # type: ignore[no-any-return]
 
-    symbols: list[Array] = []
+    doubled: list[Array] = []
     a = np.zeros((0, 0, 0), np.int64)
     for g, stage in enumerate(model.stages):
         if g == 0:
@@ -78,44 +77,41 @@ def prior(chunks: list[bytes], rho: list[int], model: Model, rows: int, columns:
             a = q(shuffle(conv(a, w[f"stages.{g}.lift"])) + table(f"stages.{g}.seed"))
         for i in range(stage["layers"]):
             at = f"stages.{g}.layers.{i}."
-            chunk = chunks[len(symbols)]
-            k = np.zeros((stage["channels"], rows, columns), np.int64)
+            chunk = chunks[len(doubled)]
+            v = np.zeros((stage["channels"], rows, columns), np.int64)
             if chunk:
                 stack = Stack(chunk)
+                bands = np.broadcast_to(np.arange(rows)[:, None] * stage["stride"] // 64, v.shape)
                 even = np.add.outer(np.arange(rows), np.arange(columns)) % 2 == 0
                 for name, mask in (("first", even), ("second", ~even)):
                     u = conv(a, w[at + name + ".mix"]) + table(at + name + ".rho_hidden")
                     if name == "second":
-                        u = u + conv(magnitudes(k), w[at + "second.near"])
+                        u = u + conv(magnitudes(v), w[at + "second.near"])
                     t = conv(q(u), w[at + name + ".out"]) + table(at + "base")
                     index = np.clip((t + 256) >> 9, 0, 63)
-                    k[:, mask] = np.reshape(one_pass(stack, model, index[:, mask].ravel()), (len(k), -1))
+                    if trellis:
+                        assert model.trellis
+                        places = index[:, mask].ravel().tolist(), bands[:, mask].ravel().tolist()
+                        found = np.array(decode_pass(stack, *places, model.trellis))
+                    else:
+                        found = 2 * np.array(decode_blocks(stack, model.frequencies, index[:, mask].ravel().tolist()))
+                    v[:, mask] = found.reshape(len(v), -1)
                 assert not stack.state and not stack.words
-            symbols.append(k)
+            doubled.append(v)
             if at + "spread" in w:
-                u = conv(a, w[at + "spread"], groups=2) + conv(magnitudes(k), w[at + "near"])
+                u = conv(a, w[at + "spread"], groups=2) + conv(magnitudes(v), w[at + "near"])
                 a = q(128 * a + conv(q(u + table(at + "rho_hidden")), w[at + "mix"]))
-    return symbols
-
-
-def one_pass(stack: Stack, model: Model, index: Array) -> list[int]:
-    assert len(index) <= BLOCK
-    symbols = np.zeros(len(index), np.int64)
-    for value in np.unique(index):
-        places = np.flatnonzero(index == value)
-        codes = np.array(run(stack, model.frequencies[value], len(places)))
-        symbols[places] = np.where(codes % 2, -(codes + 1) // 2, codes // 2)
-    return symbols.tolist()  # type: ignore[no-any-return]
+    return doubled
 
 
 def q(y: Array) -> Array:
     return np.clip((y + 64) >> 7, 0, 255)
 
 
-def magnitudes(k: Array) -> Array:
-    u = np.minimum(np.concatenate([np.maximum(k, 0), np.maximum(-k, 0)]), 255) + 1
-    f = np.array([int(value).bit_length() - 1 for value in u.ravel()]).reshape(u.shape)
-    return 8 * f + ((8 * (u - (1 << f))) >> f)
+def magnitudes(doubled: Array) -> Array:
+    u = np.minimum(np.concatenate([np.maximum(doubled, 0), np.maximum(-doubled, 0)]), 2 * 255) + 2  # twice that of M
+    f = np.array([int(value).bit_length() - 2 for value in u.ravel()]).reshape(u.shape)
+    return 8 * f + ((4 * (u - (2 << f))) >> f)
 
 
 def shuffle(x: Array) -> Array:
@@ -142,10 +138,10 @@ def conv(x: Array, w: Array, groups: int = 1) -> Array:
     return np.concatenate(parts)
 
 
-# --- 5.4, synthesis ------------------------------------------------------------------------------------------
+# --- 5.5, synthesis ------------------------------------------------------------------------------------------
 
 
-def synthesis(symbols: list[Array], rho: list[int], model: Model, rows: int, columns: int) -> Array:
+def synthesis(doubled: list[Array], rho: list[int], model: Model, rows: int, columns: int) -> Array:
     w = {name.removeprefix("transform."): tensor for name, tensor in model.tensors.items()}
 
     def linear(x: Array, name: str) -> Array:
@@ -166,7 +162,7 @@ def synthesis(symbols: list[Array], rho: list[int], model: Model, rows: int, col
         y = conv(y, w[at + "project.weight"]) + per_channel(w[at + "project.bias"])
         return h + per_channel(w[at + "scale_out"]) * y
 
-    of_layer: Iterator[Array] = iter(symbols)
+    of_layer: Iterator[Array] = iter(doubled)
     h = np.broadcast_to(w["start"][:, None, None], (len(w["start"]), rows, columns))
     for g, stage in enumerate(model.stages):
         if g:
@@ -178,8 +174,9 @@ def synthesis(symbols: list[Array], rho: list[int], model: Model, rows: int, col
             v = linear(e, at + "steps_rho").reshape(2, -1) + w[at + "steps_bias"]
             gain = np.sqrt(26) * 2 ** (-(5 + rho[g] / 6) / 2) * np.exp(v[0])
             inward = sigmoid(v[1]) / 2
-            k = next(of_layer)
-            h = h + conv(gain[:, None, None] * (k - inward[:, None, None] * np.sign(k)), w[at + "synthesis"])
+            d = next(of_layer)
+            shift = inward[:, None, None] * np.sign(d) * (d % 2 == 0)
+            h = h + conv(gain[:, None, None] * (d / 2 - shift), w[at + "synthesis"])
             for b in range(stage["layer_blocks"]):
                 h = block(h, f"rungs.{g}.after.{i}.{b}.", stage["groups"])
     return spread_patches(h, w["head"]) + 0.5

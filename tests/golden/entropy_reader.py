@@ -48,26 +48,35 @@ def decode(
     chunk: bytes, half_widths: Sequence[int], counts: Sequence[int], passes: Sequence[Sequence[int]]
 ) -> list[list[int]]:
     """Symbols of each pass of a layer, from the scale indices of each pass."""
+    tables = frequencies(half_widths, counts)
+    stack = Stack(chunk)
+    layers = [decode_blocks(stack, tables, scale_idx) for scale_idx in passes]
+    if stack.state or stack.words:
+        raise ValueError("the chunk does not end where its symbols end")
+    return layers
+
+
+def frequencies(half_widths: Sequence[int], counts: Sequence[int]) -> list[list[int]]:
+    """Frequencies of each table in the order of codes."""
     tables, start = [], 0
     for k in half_widths:
         natural = counts[start : start + 2 * k + 2]
         start += 2 * k + 2
         order = [0] + [s for n in range(1, k + 1) for s in (-n, n)]
         tables.append([256 * natural[s + k] for s in order] + [256 * natural[2 * k + 1]])
-    stack = Stack(chunk)
-    layers = []
-    for scale_idx in passes:
-        symbols = [0] * len(scale_idx)
-        for begin in range(0, len(scale_idx), BLOCK):
-            block = range(begin, min(begin + BLOCK, len(scale_idx)))
-            for index in sorted({scale_idx[p] for p in block}):
-                places = [p for p in block if scale_idx[p] == index]
-                for place, code in zip(places, run(stack, tables[index], len(places)), strict=True):
-                    symbols[place] = -(code + 1) // 2 if code % 2 else code // 2
-        layers.append(symbols)
-    if stack.state or stack.words:
-        raise ValueError("the chunk does not end where its symbols end")
-    return layers
+    return tables
+
+
+def decode_blocks(stack: Stack, tables: Sequence[list[int]], indices: Sequence[int]) -> list[int]:
+    """Symbols of a pass, from the index of the table of each."""
+    symbols = [0] * len(indices)
+    for begin in range(0, len(indices), BLOCK):
+        block = range(begin, min(begin + BLOCK, len(indices)))
+        for index in sorted({indices[p] for p in block}):
+            places = [p for p in block if indices[p] == index]
+            for place, code in zip(places, run(stack, tables[index], len(places)), strict=True):
+                symbols[place] = -(code + 1) // 2 if code % 2 else code // 2
+    return symbols
 
 
 def run(stack: Stack, table: list[int], n_symbols: int) -> list[int]:

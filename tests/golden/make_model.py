@@ -1,10 +1,11 @@
-"""Make models/tiny.safetensors: a seeded, untrained model that uses every part of both worlds.
+"""Make models/tiny.safetensors, a seeded, untrained model that uses every part of both worlds, and
+models/trellis.safetensors, the same with a trellis.
 
-    python tests/golden/make_model.py
+    python tests/golden/make_model.py tiny trellis
 
 The ladder starts from principal components, so it compresses; what training would fill is filled with small
 noise, so that every weight matters. Other processors may round a weight differently: then the id changes and
-all vectors have to be made again (make_vectors.py).
+all vectors of that model have to be made again (make_vectors.py).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from synthetic import texture
 
-from hvcodec.entropy import Tables
+from hvcodec.entropy import Tables, TrellisTables
 from hvcodec.model import Model, ModelConfig, tiny_config
 from hvcodec.model.blocks import Block
 from hvcodec.model.prior import ExactConv, RhoTable
@@ -27,7 +28,7 @@ from hvcodec.model.transform import Latent
 from hvcodec.model.weights import save_weights
 from hvcodec.train.ladder import start_ladder
 
-PATH = Path(__file__).parent / "models" / "tiny.safetensors"
+MODELS = Path(__file__).parent / "models"
 WIDEST_TABLE = 40
 
 
@@ -37,9 +38,8 @@ def config() -> ModelConfig:
     return replace(tiny, stages=tuple(replace(stage, groups=4, prior_width=4) for stage in tiny.stages))
 
 
-def tables() -> Tables:
-    """Logistic tables that end early: small, and escapes are met in tests."""
-    full = Tables.logistic()
+def cropped(full: Tables) -> Tables:
+    """Tables that end early: small, and escapes are met in tests."""
     half_widths = np.minimum(full.half_widths, WIDEST_TABLE)
     counts = []
     for index, half_width in enumerate(half_widths):
@@ -47,6 +47,15 @@ def tables() -> Tables:
         inside = table[middle - half_width : middle + half_width + 1]
         counts.append(np.append(inside, 2**16 - inside.sum()))
     return Tables(half_widths, np.concatenate(counts))
+
+
+def tables() -> Tables:
+    return cropped(Tables.logistic())
+
+
+def trellis_tables() -> TrellisTables:
+    full = TrellisTables.logistic()
+    return TrellisTables(full.evens, cropped(full.rests))
 
 
 @torch.no_grad()
@@ -75,6 +84,8 @@ def model(seed: int = 1) -> Model:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    PATH.parent.mkdir(exist_ok=True)
-    model_id = save_weights(PATH, model(), tables())
-    print(f"{PATH.name}: {model_id.hex()}, {PATH.stat().st_size} bytes")
+    MODELS.mkdir(exist_ok=True)
+    for name in sys.argv[1:]:
+        path = MODELS / f"{name}.safetensors"
+        model_id = save_weights(path, model(), tables(), trellis={"tiny": None, "trellis": trellis_tables()}[name])
+        print(f"{path.name}: {model_id.hex()}, {path.stat().st_size} bytes")

@@ -1,10 +1,10 @@
 """Make the golden vectors: vectors/*.hvc, what a decoder must make of them, and bad/*.hvc with index.json.
 
-    python tests/golden/make_vectors.py
+    python tests/golden/make_vectors.py [NAME ...]
 
-Symbols and samples that are expected come from decoder.py, which was written from docs/format.md, not from
-hvcodec. The model is that of make_model.py. A change of these files is a change of the format or of the model:
-review it like code.
+makes all of them, or only the vectors and bad files of these names. Symbols and samples that are expected come from
+decoder.py, which was written from docs/format.md, not from hvcodec. The models are those of make_model.py. A change
+of these files is a change of the format or of a model: review it like code.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import json
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,13 @@ from synthetic import picture
 
 from hvcodec import container
 from hvcodec.codec import Codec
+from hvcodec.entropy import LayerEncoder
+from hvcodec.model.walk import walk_prior
 from hvcodec.picture import Picture
+from hvcodec.trellis import Pass
 
 Array = np.ndarray[Any, np.dtype[Any]]
-MODEL = HERE / "models" / "tiny.safetensors"
+TINY, TRELLIS = (HERE / "models" / f"{name}.safetensors" for name in ("tiny", "trellis"))
 VECTORS, BAD = HERE / "vectors", HERE / "bad"
 MEDIUM = (20,) * 5
 HIGH = (45,) * 5
@@ -52,6 +55,7 @@ class Case:
     digests: bool = False
     partial: bool = False
     edit: Callable[[bytes], bytes] = bytes
+    model: Path = TINY
 
 
 def flat(value: float, height: int, width: int) -> Array:
@@ -97,7 +101,7 @@ def without_layers(data: bytes) -> bytes:
 
 def zero_digests(height: int, width: int) -> list[int]:
     positions = -(-height // 64) * -(-width // 64)
-    stages = [stage for stage in decoder.Model(MODEL).stages for _ in range(stage["layers"])]
+    stages = [stage for stage in decoder.Model(TINY).stages for _ in range(stage["layers"])]
     counts = [stage["channels"] * positions * (64 // stage["stride"]) ** 2 for stage in stages]
     return [zlib.crc32(bytes(2 * count)) for count in counts]
 
@@ -142,6 +146,10 @@ CASES = {
     "cut_after_header": Case(picture(64, 40), digests=True, partial=True, edit=cut(0)),
     "cut_between_layers": Case(picture(90, 70, "RGBA"), digests=True, partial=True, edit=cut(3)),
     "cut_inside_layer": Case(picture(90, 70, seed=5), partial=True, edit=cut(4, more=7)),
+    "trellis": Case(picture(200, 140), digests=True, model=TRELLIS),
+    "trellis_grey16": Case(picture(33, 70, "L16"), (45,) * 5, model=TRELLIS),
+    "trellis_rho_mixed": Case(picture(70, 66, seed=3), (63, 0, 40, 7, 55), digests=True, model=TRELLIS),
+    "trellis_cut": Case(picture(90, 70, "RGBA"), (30,) * 5, partial=True, edit=cut(4, more=7), model=TRELLIS),
 }
 
 
@@ -157,7 +165,7 @@ def expected(name: str, case: Case, data: bytes, model: decoder.Model) -> tuple[
         whole = container.pack(
             width=header.width, height=header.height, grey=header.grey, depth=header.depth,
             model_id=header.model_id, rho=header.rho,
-            chunks=[*chunks, *[b""] * (header.n_layers - len(chunks))],
+            chunks=[*chunks, *[b""] * (header.n_layers - len(chunks))], in_trellis=header.in_trellis,
         )  # fmt: skip
     symbols, values = decoder.decode(whole, model)
     source = case.picture
@@ -191,36 +199,57 @@ def write_samples(path: Path, samples: Array) -> None:
         np.save(path.with_suffix(".npy"), samples)
 
 
-def make_vectors() -> None:
-    codec, model = Codec(MODEL, device="cpu"), decoder.Model(MODEL)
+def make_vectors(only: Sequence[str]) -> None:
     VECTORS.mkdir(exist_ok=True)
-    for old in VECTORS.iterdir():
-        old.unlink()
     for name, case in CASES.items():
-        data = case.edit(encode(codec, case))
-        description, samples = expected(name, case, data, model)
+        if only and name not in only:
+            continue
+        data = case.edit(encode(Codec(case.model, device="cpu"), case))
+        description, samples = expected(name, case, data, decoder.Model(case.model))
         (VECTORS / f"{name}.hvc").write_bytes(data)
         (VECTORS / f"{name}.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
         write_samples(VECTORS / name, samples)
 
 
-def make_bad() -> None:
-    codec = Codec(MODEL, device="cpu")
+def too_large(codec: Codec, case: Case, *, linked: bool) -> bytes:
+    """A chunk of the last layer, the only one: its first symbol in the trellis or beside it is 16384, others are 0."""
+    encoder = LayerEncoder(codec.tables, codec.trellis)
+
+    def write(layer: int, indices: Array, positions: Array) -> Array:
+        own = Pass(indices.reshape(-1), np.zeros(indices.size, np.int64))
+        symbols = np.zeros(indices.size, np.int16)
+        symbols[(own.places if linked else own.scalar)[0]] = 16384 * (positions[0] == 0)  # in the first pass
+        encoder.encode_linked(symbols, own)
+        return np.zeros(indices.shape, np.int16)
+
+    present = [False, False, False, False, False, True]
+    walk_prior(codec.model.prior, case.rho, case.picture.height, case.picture.width, present, write, halves=True)
+    return encoder.chunk()
+
+
+def make_bad(only: Sequence[str]) -> None:
+    codec = Codec(TINY, device="cpu")
     plain = codec.encode(picture(24, 20), HIGH).data
     checked = codec.encode(picture(24, 20), HIGH, digests=True).data
     rich = codec.encode(picture(24, 20, "RGBA", **METADATA), HIGH).data
+    codec, case = Codec(TRELLIS, device="cpu"), Case(picture(24, 20), (30,) * 5)
+    linked = encode(codec, case)
+    beyond = {"trellis": too_large(codec, case, linked=True), "scalar": too_large(codec, case, linked=False)}
     BAD.mkdir(exist_ok=True)
-    for old in BAD.iterdir():
-        old.unlink()
-    index = {}
-    for name, bad in bad_files.make(plain, checked, rich).items():
-        (BAD / f"{name}.hvc").write_bytes(bad.data)
-        index[f"{name}.hvc"] = bad.expectation()
-    (BAD / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    path, index = BAD / "index.json", {}
+    kept = json.loads(path.read_text(encoding="utf-8")) if only else {}
+    for name, bad in bad_files.make(plain, checked, rich, linked, beyond).items():
+        file = f"{name}.hvc"
+        if only and name not in only:
+            index[file] = kept[file]
+        else:
+            (BAD / file).write_bytes(bad.data)
+            index[file] = bad.expectation()
+    path.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    make_vectors()
-    make_bad()
+    make_vectors(sys.argv[1:])
+    make_bad(sys.argv[1:])
     sizes = [path.stat().st_size for folder in (VECTORS, BAD) for path in folder.iterdir()]
     print(f"{len(sizes)} files, {sum(sizes)} bytes")

@@ -32,7 +32,7 @@ def read(data: bytes) -> dict:
 
     require(take(4) == bytes.fromhex("E9485643"), "Magic")
     f = {"Version": u(1), "Flags": u(1), "Width": varint(), "Height": varint(), "Model_Id": take(6)}
-    digests, extras, f["grey"], deep = (bool(f["Flags"] >> bit & 1) for bit in range(4))
+    digests, extras, f["grey"], deep, f["trellis"] = (bool(f["Flags"] >> bit & 1) for bit in range(5))
     f["depth"] = 16 if deep else 8
     counts = u(1)
     f["Rho"] = list(take((counts >> 5) + 1))
@@ -53,7 +53,7 @@ def read(data: bytes) -> dict:
             extra["content"] = zlib.decompress(body)
     payload = data[start:at]
     require(u(4) == zlib.crc32(payload), "Payload_Crc")
-    require(at == len(data) and f["Version"] == 1 and f["Flags"] & 48 == 0, "length, Version, Flags")
+    require(at == len(data) and f["Version"] == 1 and f["Flags"] & 32 == 0, "length, Version, Flags")
     require(all(1 <= f[side] <= 1 << 24 for side in ("Width", "Height")), "sides")
     require(max(f["Rho"]) < 64 and len(f["extras"]) >= extras, "Rho, Extra_Count")
     return f

@@ -39,7 +39,8 @@ def test_example_of_the_document_is_what_pack_writes() -> None:
 @pytest.mark.parametrize("depth", [8, 16])
 @pytest.mark.parametrize("grey", [False, True])
 @pytest.mark.parametrize("with_digests", [False, True])
-def test_reader_finds_every_field(depth: int, grey: bool, with_digests: bool) -> None:
+@pytest.mark.parametrize("trellis", [False, True])
+def test_reader_finds_every_field(depth: int, grey: bool, with_digests: bool, trellis: bool) -> None:
     digests = [7, 0, 2**32 - 1, 65536, 1] if with_digests else None
     packed = container.pack(
         width=1,
@@ -50,9 +51,10 @@ def test_reader_finds_every_field(depth: int, grey: bool, with_digests: bool) ->
         rho=[0, 63, 1],
         chunks=CHUNKS,
         digests=digests,
+        in_trellis=trellis,
     )
     fields = read(packed)
-    flags = with_digests + 4 * grey + 8 * (depth == 16)
+    flags = with_digests + 4 * grey + 8 * (depth == 16) + 16 * trellis
     assert fields == {
         "Version": 1,
         "Flags": flags,
@@ -61,6 +63,7 @@ def test_reader_finds_every_field(depth: int, grey: bool, with_digests: bool) ->
         "Model_Id": MODEL_ID,
         "grey": grey,
         "depth": depth,
+        "trellis": trellis,
         "Rho": [0, 63, 1],
         "layers": [
             {"Chunk_Size": len(chunk)} | ({"Symbol_Digest": digests[layer]} if digests else {})

@@ -7,12 +7,14 @@ import hashlib
 import json
 import zlib
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import decoder
 import numpy as np
 import pytest
-from make_vectors import BAD, CASES, MODEL, VECTORS, Array, encode, zero_digests
+from make_vectors import BAD, CASES, TINY, VECTORS, Array, encode, zero_digests
 from PIL import Image
 from reader import read
 
@@ -32,6 +34,12 @@ class Vector:
     data: bytes
     expected: dict[str, Any]
     samples: Array
+    codec: Codec
+
+
+@cache
+def codec_of(model: Path) -> Codec:
+    return Codec(model, device="cpu")
 
 
 def load(name: str) -> Vector:
@@ -42,7 +50,7 @@ def load(name: str) -> Vector:
         with Image.open(VECTORS / f"{name}.png") as img:
             array = np.asarray(img)
     expected = json.loads((VECTORS / f"{name}.json").read_text(encoding="utf-8"))
-    return Vector((VECTORS / f"{name}.hvc").read_bytes(), expected, array)
+    return Vector((VECTORS / f"{name}.hvc").read_bytes(), expected, array, codec_of(CASES[name].model))
 
 
 @pytest.fixture(params=NAMES)
@@ -90,17 +98,17 @@ def test_vector_is_the_file_that_was_described(vector: Vector) -> None:
     assert len(vector.data) == vector.expected["bytes"]
 
 
-def test_symbols_are_exact(vector: Vector, tiny_codec: Codec) -> None:
+def test_symbols_are_exact(vector: Vector) -> None:
     file = container.unpack(vector.data, partial=vector.expected["partial"])
-    symbols = tiny_codec.decode_symbols(file)
+    symbols = vector.codec.decode_symbols(file)
     assert all(planes.dtype == np.int16 for planes in symbols)
     digests = [zlib.crc32(planes.astype("<i2").tobytes()) for planes in symbols]
     assert digests == vector.expected["symbols"]
 
 
-def test_samples_lie_within_the_limits(vector: Vector, tiny_codec: Codec) -> None:
+def test_samples_lie_within_the_limits(vector: Vector) -> None:
     expected = vector.expected
-    decoded = tiny_codec.decode(vector.data, partial=expected["partial"])
+    decoded = vector.codec.decode(vector.data, partial=expected["partial"])
     assert [decoded.width, decoded.height] == expected["size"]
     assert (decoded.is_grey, decoded.depth) == (expected["grey"], expected["depth"])
     found = to_array(decoded)
@@ -114,8 +122,8 @@ def test_samples_lie_within_the_limits(vector: Vector, tiny_codec: Codec) -> Non
     assert np.sqrt(np.mean(error**2)) <= expected["rmse"]
 
 
-def test_metadata_come_back(vector: Vector, tiny_codec: Codec) -> None:
-    decoded = tiny_codec.decode(vector.data, partial=vector.expected["partial"])
+def test_metadata_come_back(vector: Vector) -> None:
+    decoded = vector.codec.decode(vector.data, partial=vector.expected["partial"])
     parts = {name: getattr(decoded, name) for name in ("icc", "exif", "xmp")}
     found = {name: part.hex() for name, part in parts.items() if part is not None}
     assert found == vector.expected["metadata"]
@@ -135,10 +143,10 @@ def test_reader_of_the_document_agrees(vector: Vector) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(name for name, case in CASES.items() if case.edit is bytes))
-def test_encoder_is_as_good_as_when_the_vector_was_made(name: str, tiny_codec: Codec) -> None:
-    case, expected = CASES[name], load(name).expected
-    encoded = encode(tiny_codec, case)
-    decoded = tiny_codec.decode(encoded).pixels.astype(float)
+def test_encoder_is_as_good_as_when_the_vector_was_made(name: str) -> None:
+    case, expected, codec = CASES[name], load(name).expected, codec_of(CASES[name].model)
+    encoded = encode(codec, case)
+    decoded = codec.decode(encoded).pixels.astype(float)
     rmse = float(np.sqrt(np.mean((decoded - case.picture.pixels) ** 2)))
 
     def cost(n_bytes: int, rmse: float) -> float:
@@ -161,19 +169,21 @@ def test_layers_without_symbols_take_no_bytes() -> None:
     assert sizes[-1] == 0
 
 
-def test_vectors_name_the_golden_model() -> None:
-    codec = Codec(MODEL, device="cpu")
-    assert {container.read_header(load(name).data).model_id for name in NAMES} == {codec.model_id}
+def test_vectors_name_their_golden_model(vector: Vector) -> None:
+    header = container.read_header(vector.data)
+    assert header.model_id == vector.codec.model_id
+    assert header.in_trellis == (vector.codec.trellis is not None)
 
 
 # --- bad files ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", sorted(INDEX))
-def test_bad_file_is_refused_as_listed(name: str, tiny_codec: Codec) -> None:
+def test_bad_file_is_refused_as_listed(name: str) -> None:
     entry = INDEX[name]
+    codec = codec_of(TINY.with_stem(entry["model"]))
     with pytest.raises(hvcodec.errors.HVCodecError) as info:
-        tiny_codec.decode((BAD / name).read_bytes(), **entry["options"])
+        codec.decode((BAD / name).read_bytes(), **entry["options"])
     error = info.value
     assert type(error) is getattr(hvcodec.errors, entry["error"])
     found = {attribute: getattr(error, attribute) for attribute in entry["attributes"]}
@@ -200,7 +210,7 @@ def test_cut_file_decodes_as_far_as_it_goes(name: str, tiny_codec: Codec) -> Non
 @pytest.mark.parametrize("name", sorted(name for name, case in CASES.items() if not case.partial))
 def test_decoder_of_the_document_reads_the_vector(name: str) -> None:
     vector = load(name)
-    symbols, values = decoder.decode(vector.data, decoder.Model(MODEL))
+    symbols, values = decoder.decode(vector.data, decoder.Model(CASES[name].model))
     assert [zlib.crc32(planes.astype("<i2").tobytes()) for planes in symbols] == vector.expected["symbols"]
     peak = 2 ** vector.expected["depth"] - 1
     colors = vector.samples if vector.samples.shape == values.shape else vector.samples[..., :-1]
@@ -209,7 +219,7 @@ def test_decoder_of_the_document_reads_the_vector(name: str) -> None:
 
 
 def test_decoder_of_the_document_is_independent() -> None:
-    for file in ("decoder.py", "reader.py", "entropy_reader.py", "bad_files.py"):
+    for file in ("decoder.py", "reader.py", "entropy_reader.py", "trellis_reader.py", "bad_files.py"):
         tree = ast.parse((VECTORS.parent / file).read_text(encoding="utf-8"))
         names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
         names += [str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
