@@ -182,17 +182,17 @@ def histogram(symbols: NDArray[np.int16], scale_idx: NDArray[np.uint8], n_tables
 
 @dataclass(frozen=True, eq=False)
 class TrellisTables:
-    """Frequencies of trellis symbols: first whether they are even, then which of those they are."""
+    """Frequencies of symbols beside and in a trellis: those of the latter tell first whether they are even."""
 
     evens: NDArray[np.int32]  # (2, 64 - FIRST): of 2**16, for the even and the odd grid and each scale index
-    rests: Tables  # of k >> 1; table 4 (scale index - FIRST) + 2 (grid) + parity
+    tables: Tables  # of scalar symbols by scale index, then those of k >> 1, see rests_index
 
     def __post_init__(self) -> None:
         evens = _integers("evens", self.evens)
         if evens.shape != (2, _N_TABLES - FIRST) or evens.min() < 1 or evens.max() >= _TOTAL:
             raise ValueError(f"evens must be {(2, _N_TABLES - FIRST)} numbers within 1..{_TOTAL - 1}")
-        if len(self.rests.half_widths) != 4 * (_N_TABLES - FIRST):
-            raise ValueError(f"{4 * (_N_TABLES - FIRST)} tables of rests are needed, not {len(self.rests.half_widths)}")
+        if len(self.tables.half_widths) != TRELLIS_TABLES:
+            raise ValueError(f"{TRELLIS_TABLES} tables of a trellis are needed, not {len(self.tables.half_widths)}")
         frozen = evens.astype(np.int32)
         frozen.setflags(write=False)
         object.__setattr__(self, "evens", frozen)
@@ -201,7 +201,9 @@ class TrellisTables:
     def logistic(cls) -> TrellisTables:
         """Frequencies of logistic distributions, each bin as wide as what lies nearest to its value."""
         evens = np.empty((2, _N_TABLES - FIRST), np.int32)
-        half_widths, counts = [], []
+        scalar = Tables.logistic()
+        half_widths: list[int] = scalar.half_widths[:FIRST].tolist()
+        counts: list[NDArray[Any]] = [scalar.table(index) for index in range(FIRST)]
         for row, scale in enumerate(SCALES[FIRST:]):
             half_width = int(np.clip(np.ceil(3 * scale) + 1, 1, MAX_HALF_WIDTH))
             reach = 2 * half_width + 1
@@ -221,13 +223,13 @@ class TrellisTables:
         return cls(evens, Tables(np.array(half_widths), np.concatenate(counts)))
 
     @classmethod
-    def fit(cls, parities: NDArray[Any], rests: NDArray[Any]) -> TrellisTables:
-        """Frequencies fitted to what was counted: (2, 64 - FIRST, 2) parities by grid, and a histogram of the rests."""
+    def fit(cls, parities: NDArray[Any], histograms: NDArray[Any]) -> TrellisTables:
+        """Frequencies fitted to what was counted: (2, 64 - FIRST, 2) parities by grid, and a histogram by table."""
         prior = cls.logistic()
         expected = np.stack([prior.evens, _TOTAL - prior.evens], axis=-1) * (8 / _TOTAL)
         seen = parities + expected
         evens = np.clip(np.rint(seen[..., 0] / seen.sum(axis=-1) * _TOTAL), 1, _TOTAL - 1).astype(np.int32)
-        return cls(evens, Tables.fit(rests, prior=prior.rests))
+        return cls(evens, Tables.fit(histograms, prior=prior.tables))
 
     @cached_property
     def weights(self) -> NDArray[np.float64]:
@@ -242,12 +244,20 @@ class TrellisTables:
             for row in range(_N_TABLES - FIRST):
                 shares = np.array([self.evens[odd, row], _TOTAL - self.evens[odd, row]])
                 for k in range(PRICED + 1):
-                    index = 4 * row + 2 * odd + k % 2
-                    place = min(k // 2, int(self.rests.half_widths[index])) + int(self.rests.half_widths[index])
-                    bits = 32 - np.log2(shares[k % 2]) - np.log2(self.rests.table(index)[place])
+                    index = int(rests_index(row + FIRST, odd, k % 2))
+                    half_width = int(self.tables.half_widths[index])
+                    place = min(k // 2, half_width) + half_width
+                    bits = 32 - np.log2(shares[k % 2]) - np.log2(self.tables.table(index)[place])
                     result[odd, row + FIRST, k] = bits
         return result
 
+
+def rests_index(scale_idx: Any, odd: Any, parity: Any) -> Any:
+    """The table of k >> 1 for trellis symbols."""
+    return FIRST + 4 * (scale_idx - FIRST) + 2 * odd + parity
+
+
+TRELLIS_TABLES = FIRST + 4 * (_N_TABLES - FIRST)
 
 PRICED = 40
 """Magnitudes that have a price of their own; beyond them one more costs about nothing."""
@@ -271,13 +281,13 @@ class LayerEncoder:
     def encode_linked(self, symbols: NDArray[np.int16], linked: Pass) -> None:
         """Add one pass of which some symbols hang together in a trellis."""
         assert self._trellis is not None
-        self.encode(symbols[linked.scalar], linked.scale_idx[linked.scalar])
+        _check_symbols(symbols, linked.scale_idx)
+        self._add(self._trellis.tables, symbols[linked.scalar], linked.scale_idx[linked.scalar])
         own = symbols[linked.places]
-        odd, parity, row = linked.are_odd(own), own & 1, linked.scale_idx[linked.places] - FIRST
-        self._runs.append(
-            partial(_push_parities, parity.astype(np.int32), self._trellis.weights[odd.view(np.uint8), row])
-        )
-        self._add(self._trellis.rests, own >> 1, (4 * row + 2 * odd + parity).astype(np.uint8))
+        odd, parity, row = linked.are_odd(own), own & 1, linked.scale_idx[linked.places]
+        weights = self._trellis.weights[odd.view(np.uint8), row - FIRST]
+        self._runs.append(partial(_push_parities, parity.astype(np.int32), weights))
+        self._add(self._trellis.tables, own >> 1, rests_index(row, odd, parity).astype(np.uint8))
 
     def _add(self, tables: Tables, symbols: NDArray[np.int16], indices: NDArray[np.uint8]) -> None:
         codes = _zigzag(symbols)
@@ -345,20 +355,22 @@ class LayerDecoder:
         """Symbols of the next pass of which some hang together in a trellis, and which are on the odd grid."""
         assert self._trellis is not None
         symbols, is_odd = np.zeros(len(linked.scale_idx), np.int16), np.zeros(len(linked.scale_idx), bool)
-        symbols[linked.scalar] = _within_linked(self.decode(linked.scale_idx[linked.scalar]))
+        tables = self._trellis.tables
+        symbols[linked.scalar] = _within_linked(self._read(tables, linked.scale_idx[linked.scalar]))
         if self._coder.is_empty():
             return symbols, is_odd
-        row, lanes = linked.scale_idx[linked.places] - FIRST, linked.lanes
+        row, lanes = linked.scale_idx[linked.places], linked.lanes
         odd, parity = np.empty(len(row), bool), np.empty(len(row), np.uint8)
         state, begin = np.zeros(lanes.number, np.uint8), 0
         with _door(CorruptError):
             for end in lanes.ends:
                 own, now = lanes.lane[begin:end], slice(begin, end)
                 odd[now] = IS_ODD[state[own]]
-                parity[now] = self._coder.decode(_PAIR, self._trellis.weights[odd[now].view(np.uint8), row[now]])
+                weights = self._trellis.weights[odd[now].view(np.uint8), row[now] - FIRST]
+                parity[now] = self._coder.decode(_PAIR, weights)
                 state[own] = NEXT[state[own], parity[now]]
                 begin = end
-        rests = self._read(self._trellis.rests, (4 * row + 2 * odd + parity).astype(np.uint8))
+        rests = self._read(tables, rests_index(row, odd, parity).astype(np.uint8))
         own = _within_linked(2 * rests.astype(np.int32) + parity)
         symbols[linked.places], is_odd[linked.places] = own, odd
         return symbols, is_odd

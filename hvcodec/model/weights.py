@@ -79,8 +79,8 @@ def to_tensors(model: Model, tables: Tables, trellis: TrellisTables | None = Non
     if trellis is not None:
         arrays |= {
             "trellis.evens": trellis.evens,
-            "trellis.half_widths": trellis.rests.half_widths,
-            "trellis.counts": trellis.rests.counts,
+            "trellis.half_widths": trellis.tables.half_widths,
+            "trellis.counts": trellis.tables.counts,
         }
     return tensors | {name: torch.from_numpy(np.asarray(array, np.int32).copy()) for name, array in arrays.items()}
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hvcodec.entropy import Tables, TrellisTables, histogram
+from hvcodec.entropy import TRELLIS_TABLES, Tables, TrellisTables, histogram, rests_index
 from hvcodec.model import Model
 from hvcodec.model.strips import Choice, analyze
 from hvcodec.model.walk import walk_prior
@@ -28,19 +28,19 @@ _ROUNDS = 2  # of fitting the tables of a trellis: what is chosen in it depends 
 
 @dataclass
 class Counts:
-    """How often each symbol came: scalar ones, and the parities and rests of those in the trellis."""
+    """How often each symbol came: without a trellis, or beside and in it."""
 
     scalar: Array
     parities: Array  # (2, rows, 2)
-    rests: Array
+    linked: Array
 
     @classmethod
     def none(cls) -> Counts:
         nothing = np.zeros(0, np.int16), np.zeros(0, np.uint8)
-        return cls(histogram(*nothing), np.zeros((2, _ROWS, 2)), histogram(*nothing, 4 * _ROWS))
+        return cls(histogram(*nothing), np.zeros((2, _ROWS, 2)), histogram(*nothing, TRELLIS_TABLES))
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(self.scalar + other.scalar, self.parities + other.parities, self.rests + other.rests)
+        return Counts(self.scalar + other.scalar, self.parities + other.parities, self.linked + other.linked)
 
 
 @dataclass(frozen=True)
@@ -71,22 +71,23 @@ def fit_tables(
     deployed, *_ = from_tensors(model.config, to_tensors(copy.deepcopy(model), Tables.logistic()))
     order = generator(seed, "levels of the tables", 0).permutation(len(levels))
     cut = max(1, len(pixels) * 3 // 4)
-    linked = TrellisTables.logistic() if trellis else None
-    for _ in range(_ROUNDS if trellis else 1):
-        choice = Choice(caution, prices=None if linked is None else linked.prices)
+
+    def count(choice: Choice) -> tuple[Counts, Counts]:
         counts = [_count(deployed, picture, levels[order[i % len(order)]], choice) for i, picture in enumerate(pixels)]
-        seen, fresh = sum(counts[:cut], Counts.none()), sum(counts[cut:] or counts[:cut], Counts.none())
-        tables = Tables.fit(seen.scalar)
-        linked = TrellisTables.fit(seen.parities, seen.rests) if trellis else None
-    kinds: dict[str, tuple[Tables, TrellisTables | None]] = {"fitted": (tables, linked)}
-    if trellis:
-        kinds["logistic"] = Tables.logistic(), TrellisTables.logistic()
-    else:
-        kinds |= {"gaussian": (Tables.gaussian(), None), "logistic": (Tables.logistic(), None)}
-    n_pixels = max(1, len(counts) - cut) * pixels.shape[2] * pixels.shape[3]
-    bits = {name: _cost(*kind, fresh) / n_pixels for name, kind in kinds.items()}
+        return sum(counts[:cut], Counts.none()), sum(counts[cut:] or counts[:cut], Counts.none())
+
+    seen, fresh = count(Choice(caution))
+    fitted = Tables.fit(seen.scalar)
+    kinds = {"fitted": fitted, "gaussian": Tables.gaussian(), "logistic": Tables.logistic()}
+    n_pixels = max(1, len(pixels) - cut) * pixels.shape[2] * pixels.shape[3]
+    bits = {name: _bits(kind, fresh.scalar) / n_pixels for name, kind in kinds.items()}
     whole = seen + fresh
-    return Fitted(Tables.fit(whole.scalar), TrellisTables.fit(whole.parities, whole.rests) if trellis else None, bits)
+    linked = TrellisTables.logistic() if trellis else None
+    for _ in range(_ROUNDS if linked is not None else 0):
+        assert linked is not None
+        both = sum(count(Choice(caution, prices=linked.prices)), Counts.none())
+        linked = TrellisTables.fit(both.parities, both.linked)
+    return Fitted(Tables.fit(whole.scalar), linked, bits)
 
 
 def _count(model: Model, picture: Tensor, level: int, choice: Choice) -> Counts:
@@ -108,27 +109,19 @@ def _count(model: Model, picture: Tensor, level: int, choice: Choice) -> Counts:
         band = bands(positions, width // stride, stride)
         linked = Pass(indices.reshape(-1), np.tile(band, len(indices)))
         own, is_odd = linked.fitted(chosen.reshape(-1))
-        total.scalar += histogram(own[linked.scalar], linked.scale_idx[linked.scalar])
+        total.linked += histogram(own[linked.scalar], linked.scale_idx[linked.scalar], TRELLIS_TABLES)
         k, odd = own[linked.places], is_odd[linked.places].astype(int)
-        row = linked.scale_idx[linked.places].astype(int) - FIRST
-        np.add.at(total.parities, (odd, row, k & 1), 1)
-        total.rests += histogram(k >> 1, (4 * row + 2 * odd + (k & 1)).astype(np.uint8), 4 * _ROWS)
+        row = linked.scale_idx[linked.places].astype(int)
+        np.add.at(total.parities, (odd, row - FIRST, k & 1), 1)
+        total.linked += histogram(k >> 1, rests_index(row, odd, k & 1).astype(np.uint8), TRELLIS_TABLES)
         return chosen
 
     walk_prior(model.prior, rho, height, width, [bool(s.any()) for s in symbols], count, halves=halves)
     return total
 
 
-def _cost(tables: Tables, linked: TrellisTables | None, counts: Counts) -> float:
-    """Bits of the counted symbols; those beyond the tables are left out on all sides alike."""
-    bits = _bits(tables, counts.scalar)
-    if linked is not None:
-        shares = np.stack([linked.evens, (1 << 16) - linked.evens], axis=-1)
-        bits += float((counts.parities * (16.0 - np.log2(shares))).sum()) + _bits(linked.rests, counts.rests)
-    return bits
-
-
 def _bits(tables: Tables, counts: Array) -> float:
+    """Bits of the counted symbols; those beyond the tables are left out on all sides alike."""
     bits = 0.0
     reach = counts.shape[1] // 2
     for index, row in enumerate(counts):

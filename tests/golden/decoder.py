@@ -40,8 +40,7 @@ class Model:
         self.frequencies = frequencies(t["tables.half_widths"], t["tables.counts"])
         self.trellis: Tables | None = None
         if "trellis.evens" in t:
-            rests = frequencies(t["trellis.half_widths"], t["trellis.counts"])
-            self.trellis = Tables(self.frequencies, t["trellis.evens"], rests)
+            self.trellis = Tables(t["trellis.evens"], frequencies(t["trellis.half_widths"], t["trellis.counts"]))
 
 
 def decode(data: bytes, model: Model) -> tuple[list[Array], Array]:
@@ -51,7 +50,7 @@ def decode(data: bytes, model: Model) -> tuple[list[Array], Array]:
     height, width = fields["Height"], fields["Width"]
     rows, columns = -(-height // 64), -(-width // 64)  # of the coarsest planes
     doubled = prior(fields["chunks"], fields["Rho"], model, rows, columns, fields["trellis"])
-    picture = synthesis(doubled, fields["Rho"], model, rows, columns)[:, :height, :width]
+    picture = synthesis(doubled, fields["Rho"], model, rows, columns, fields["trellis"])[:, :height, :width]
     scaled = picture * (2 ** fields["depth"] - 1)
     digested = doubled if fields["trellis"] else [planes // 2 for planes in doubled]
     return digested, scaled.mean(axis=0) if fields["grey"] else np.moveaxis(scaled, 0, 2)
@@ -81,14 +80,15 @@ def prior(chunks: list[bytes], rho: list[int], model: Model, rows: int, columns:
             v = np.zeros((stage["channels"], rows, columns), np.int64)
             if chunk:
                 stack = Stack(chunk)
-                bands = np.broadcast_to(np.arange(rows)[:, None] * stage["stride"] // 64, v.shape)
+                band = np.arange(rows)[:, None] * stage["stride"] // 128 * (stage["stride"] <= 8)
+                bands = np.broadcast_to(band, v.shape)
                 even = np.add.outer(np.arange(rows), np.arange(columns)) % 2 == 0
                 for name, mask in (("first", even), ("second", ~even)):
                     u = conv(a, w[at + name + ".mix"]) + table(at + name + ".rho_hidden")
                     if name == "second":
                         u = u + conv(magnitudes(v), w[at + "second.near"])
                     t = conv(q(u), w[at + name + ".out"]) + table(at + "base")
-                    index = np.clip((t + 256) >> 9, 0, 63)
+                    index = np.clip((t + (-768 if trellis else 256)) >> 9, 0, 63)
                     if trellis:
                         assert model.trellis
                         places = index[:, mask].ravel().tolist(), bands[:, mask].ravel().tolist()
@@ -141,7 +141,7 @@ def conv(x: Array, w: Array, groups: int = 1) -> Array:
 # --- 5.5, synthesis ------------------------------------------------------------------------------------------
 
 
-def synthesis(doubled: list[Array], rho: list[int], model: Model, rows: int, columns: int) -> Array:
+def synthesis(doubled: list[Array], rho: list[int], model: Model, rows: int, columns: int, trellis: bool) -> Array:
     w = {name.removeprefix("transform."): tensor for name, tensor in model.tensors.items()}
 
     def linear(x: Array, name: str) -> Array:
@@ -172,7 +172,7 @@ def synthesis(doubled: list[Array], rho: list[int], model: Model, rows: int, col
         for i in range(stage["layers"]):
             at = f"rungs.{g}.latents.{i}."
             v = linear(e, at + "steps_rho").reshape(2, -1) + w[at + "steps_bias"]
-            gain = np.sqrt(26) * 2 ** (-(5 + rho[g] / 6) / 2) * np.exp(v[0])
+            gain = np.sqrt(26) * 2 ** (-(5 + rho[g] / 6) / 2 + 0.4 * trellis) * np.exp(v[0])
             inward = sigmoid(v[1]) / 2
             d = next(of_layer)
             shift = inward[:, None, None] * np.sign(d) * (d % 2 == 0)

@@ -55,7 +55,7 @@ def tables() -> Tables:
 
 def trellis_tables() -> TrellisTables:
     full = TrellisTables.logistic()
-    return TrellisTables(full.evens, cropped(full.rests))
+    return TrellisTables(full.evens, cropped(full.tables))
 
 
 @torch.no_grad()

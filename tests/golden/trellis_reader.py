@@ -14,18 +14,17 @@ LARGEST = 16383
 
 @dataclass(frozen=True)
 class Tables:
-    """Frequencies by code of all three sorts: by scale index, by grid and scale index, by index of rests."""
+    """Frequencies: of even parities by grid and scale index, and by code of scalar symbols and rests."""
 
-    scalar: Sequence[list[int]]
     evens: Sequence[Sequence[int]]
-    rests: Sequence[list[int]]
+    codes: Sequence[list[int]]
 
 
 def decode_pass(stack: Stack, scale_idx: Sequence[int], bands: Sequence[int], tables: Tables) -> list[int]:
     """Twice the values of a pass, from the scale index of each symbol and the band that it lies in."""
     doubled = [0] * len(scale_idx)
     scalar = [place for place, index in enumerate(scale_idx) if index < FIRST]
-    found = decode_blocks(stack, tables.scalar, [scale_idx[place] for place in scalar])
+    found = decode_blocks(stack, tables.codes, [scale_idx[place] for place in scalar])
     for place, symbol in zip(scalar, found, strict=True):
         check(symbol)
         doubled[place] = 2 * symbol
@@ -41,8 +40,8 @@ def decode_pass(stack: Stack, scale_idx: Sequence[int], bands: Sequence[int], ta
         states[lane] = (2 * state + (p ^ parity(state & 0b11011))) % 32
         grids.append(odd)
         parities.append(p)
-        indices.append(4 * scale + 2 * odd + p)
-    rests = decode_blocks(stack, tables.rests, indices)
+        indices.append(FIRST + 4 * scale + 2 * odd + p)
+    rests = decode_blocks(stack, tables.codes, indices)
     for (place, _), odd, p, rest in zip(order, grids, parities, rests, strict=True):
         symbol = 2 * rest + p
         check(symbol)
