@@ -232,7 +232,7 @@ def make_bad(only: Sequence[str]) -> None:
     plain = codec.encode(picture(24, 20), HIGH).data
     checked = codec.encode(picture(24, 20), HIGH, digests=True).data
     rich = codec.encode(picture(24, 20, "RGBA", **METADATA), HIGH).data
-    codec, case = Codec(TRELLIS, device="cpu"), Case(picture(24, 20), (30,) * 5)
+    codec, case = Codec(TRELLIS, device="cpu"), Case(picture(24, 20), (50,) * 5)
     linked = encode(codec, case)
     beyond = {"trellis": too_large(codec, case, linked=True), "scalar": too_large(codec, case, linked=False)}
     BAD.mkdir(exist_ok=True)
