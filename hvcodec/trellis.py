@@ -24,6 +24,7 @@ FIRST = 10
 LANE = 128
 """Symbols of a lane, at most: the first few of each have little choice, and steps of many lanes are quick."""
 
+MAX_LINKED = 16383  # of trellis symbols: twice their values are 16 bits
 _BAND = 64
 
 STATES = 32
@@ -116,7 +117,8 @@ def bands(positions: Array, columns: int, stride: int, first_row: int = 0) -> Ar
 
 def halves_of(symbols: Array, is_odd: Array) -> Array:
     """Values in half steps."""
-    return (2 * symbols - np.sign(symbols) * is_odd).astype(np.int16)
+    halves: Array = (2 * symbols - np.sign(symbols) * is_odd).astype(np.int16)
+    return halves
 
 
 def symbols_of(halves: Array) -> Array:
@@ -130,7 +132,7 @@ def search(x: Array, weight: Array, prices: Array, row: Array, lanes: Lanes) -> 
 
     An error of one step costs `weight`, a symbol k on the even or odd grid `prices[grid, row, |k|]`.
     """
-    magnitude = np.abs(x)
+    magnitude = np.minimum(np.abs(x), MAX_LINKED - 2)  # what is chosen may be 2 more
     costs, choices = _branches(magnitude, weight, prices, row)
     n = lanes.number
     cost = np.full((STATES, n), np.inf, np.float32)
