@@ -7,6 +7,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -815,6 +816,19 @@ def test_a_trellis_symbol_beyond_its_range_in_a_chunk_is_refused(value: int, mon
     monkeypatch.undo()
     with pytest.raises(CorruptError, match="beyond 16383"):
         LayerDecoder(chunk, hand_tables(), hand_trellis()).decode_linked(linked)
+
+
+@pytest.mark.parametrize("rest", [16383, -16384, 20000, 32767, -32767])
+def test_a_rest_beyond_its_range_in_a_chunk_is_refused(rest: int) -> None:
+    """The trellis symbol of some of these would not fit into 16 bits."""
+    trellis = hand_trellis()
+    encoder = LayerEncoder(hand_tables(), trellis)
+    encoder._runs.append(partial(entropy._push_parities, np.array([1], np.int32), trellis.weights[[0], [5]]))
+    encoder._add(trellis.rests, np.array([rest], INT16), np.array([4 * 5 + 1], UINT8))
+    decoder = LayerDecoder(encoder.chunk(), hand_tables(), trellis)
+    linked = Pass(np.array([FIRST + 5], UINT8), np.zeros(1, int))
+    with pytest.raises(CorruptError, match="beyond 16383"):
+        decoder.decode_linked(linked)
 
 
 @pytest.mark.parametrize("error", [*constriction_errors(), AssertionError("x")])
