@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvcodec.errors import CorruptError
-from hvcodec.trellis import FIRST, IS_ODD, NEXT, Pass
+from hvcodec.trellis import FIRST, IS_ODD, MAX_LINKED, NEXT, Pass
 
 _AnsCoder = constriction.stream.stack.AnsCoder
 _Categorical = constriction.stream.model.Categorical
@@ -36,7 +36,6 @@ SCALES: NDArray[np.float64] = 2.0 ** ((np.arange(_N_TABLES) - 20) / 5)
 SCALES.setflags(write=False)
 
 MAX_SYMBOL = 32767  # -32768 is not a symbol
-MAX_LINKED = 16383  # beside or in a trellis: twice their values are symbols
 MAX_HALF_WIDTH = 1023
 HISTOGRAM_REACH = MAX_HALF_WIDTH + 1
 _TOTAL = 1 << 16  # sum of the counts of a table
@@ -279,8 +278,10 @@ class LayerEncoder:
         self._add(self._tables, symbols, scale_idx)
 
     def encode_linked(self, symbols: NDArray[np.int16], linked: Pass) -> None:
-        """Add one pass of which some symbols hang together in a trellis."""
+        """Add one pass of which some symbols hang together in a trellis, those within -16383..16383."""
         assert self._trellis is not None
+        if symbols.size and (symbols.min() < -MAX_LINKED or symbols.max() > MAX_LINKED):
+            raise ValueError(f"symbols in a trellis and beside it must lie within -{MAX_LINKED}..{MAX_LINKED}")
         _check_symbols(symbols, linked.scale_idx)
         self._add(self._trellis.tables, symbols[linked.scalar], linked.scale_idx[linked.scalar])
         own = symbols[linked.places]

@@ -25,6 +25,9 @@ LANE = 256
 """Symbols of a lane, at most. The first dozens of each have little choice, so that half as many would cost a third of
 the gain; and a decoder takes as many steps as a lane has symbols."""
 
+MAX_LINKED = 16383
+"""Of symbols in a trellis and beside it: twice their values are 16 bits."""
+
 _FINE, BAND = 8, 128
 """Planes of these strides are coded in bands of so many rows of pixels, for encoders that work in strips."""
 
@@ -139,7 +142,7 @@ def search(x: Array, weight: Array, prices: Array, row: Array, lanes: Lanes) -> 
 
     An error of one step costs `weight`, a symbol k on the even or odd grid `prices[grid, row, |k|]`.
     """
-    magnitude = np.abs(x)
+    magnitude = np.minimum(np.abs(x), MAX_LINKED - 2)  # what is chosen may be 2 more
     costs, choices = _branches(magnitude, weight, prices, row)
     n = lanes.number
     cost = np.full((STATES, n), np.inf, np.float32)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hvcodec.entropy import HISTOGRAM_REACH, SCALES, LayerDecoder, LayerEncoder, Tables, histogram
+from hvcodec import trellis
+from hvcodec.entropy import HISTOGRAM_REACH, SCALES, LayerDecoder, LayerEncoder, Tables, TrellisTables, histogram
 from hvcodec.errors import CorruptError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "golden"))
@@ -23,10 +24,10 @@ FAMILIES = {"gaussian": Tables.gaussian(), "logistic": Tables.logistic()}
 
 
 @st.composite
-def random_tables(draw: st.DrawFn) -> Tables:
+def random_tables(draw: st.DrawFn, n_tables: int = 64) -> Tables:
     """Tables of any half widths and of counts from flat to nearly certain."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    half_widths = rng.integers(1, draw(st.sampled_from([2, 10, 100, 1024])), 64)
+    half_widths = rng.integers(1, draw(st.sampled_from([2, 10, 100, 1024])), n_tables)
     rows = []
     for n in 2 * half_widths + 2:
         shares = rng.dirichlet(np.full(n, 10.0 ** rng.uniform(-2, 2)))
@@ -143,3 +144,131 @@ def test_any_histogram_gives_tables_that_code(layer: list[Pass], weight: float) 
     for symbols, scale_idx in layer:
         decoder = LayerDecoder(encode(fitted, [(symbols, scale_idx)]), fitted)
         np.testing.assert_array_equal(decoder.decode(scale_idx), symbols)
+
+
+# --- trellis passes --------------------------------------------------------------------------------
+
+LinkedPass = tuple[NDArray[np.int16], trellis.Pass]
+SCALAR = FAMILIES["gaussian"]
+LOGISTIC = TrellisTables.logistic()
+
+
+@st.composite
+def random_trellis(draw: st.DrawFn) -> TrellisTables:
+    """Shares of even symbols from nearly none to nearly all."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    spread = draw(st.sampled_from([0.01, 1.0, 100.0]))
+    evens = np.clip(rng.beta(spread, spread, (2, 54)) * 65536, 1, 65535).astype(np.int32)
+    return TrellisTables(evens, draw(random_tables(216)))
+
+
+any_trellis = st.just(LOGISTIC) | random_trellis()
+
+
+@st.composite
+def linked_pass(draw: st.DrawFn) -> LinkedPass:
+    """A pass whose symbols lie in one to four bands, scalar ones and such of a trellis in any mixture."""
+    symbols, scale_idx = draw(one_pass())
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    linked = trellis.Pass(scale_idx, rng.integers(0, draw(st.integers(1, 4)), len(scale_idx)))
+    symbols[linked.places] = symbols[linked.places].clip(-16383, 16383)
+    return symbols, linked
+
+
+linked_passes = st.lists(linked_pass(), max_size=3)
+
+
+def encode_linked(tables: TrellisTables, layer: list[LinkedPass]) -> bytes:
+    encoder = LayerEncoder(SCALAR, tables)
+    for symbols, linked in layer:
+        encoder.encode_linked(symbols, linked)
+    return encoder.chunk()
+
+
+def grids_of(symbols: NDArray[np.int16], linked: trellis.Pass) -> NDArray[np.bool_]:
+    is_odd = np.zeros(len(symbols), bool)
+    is_odd[linked.places] = linked.are_odd(symbols[linked.places])
+    return is_odd
+
+
+@LAW
+@given(any_trellis, linked_passes)
+def test_decoding_a_trellis_gives_what_was_encoded(tables: TrellisTables, layer: list[LinkedPass]) -> None:
+    decoder = LayerDecoder(encode_linked(tables, layer), SCALAR, tables)
+    for symbols, linked in layer:
+        found, is_odd = decoder.decode_linked(linked)
+        np.testing.assert_array_equal(found, symbols)
+        np.testing.assert_array_equal(is_odd, grids_of(symbols, linked))
+    decoder.finish()
+
+
+@LAW
+@given(any_trellis, st.lists(st.booleans().flatmap(lambda is_linked: linked_pass() if is_linked else one_pass())))
+def test_passes_of_both_kinds_mix(tables: TrellisTables, layer: list[LinkedPass | Pass]) -> None:
+    encoder = LayerEncoder(SCALAR, tables)
+    for symbols, how in layer:
+        if isinstance(how, trellis.Pass):
+            encoder.encode_linked(symbols, how)
+        else:
+            encoder.encode(symbols, how)
+    decoder = LayerDecoder(encoder.chunk(), SCALAR, tables)
+    for symbols, how in layer:
+        found = decoder.decode_linked(how)[0] if isinstance(how, trellis.Pass) else decoder.decode(how)
+        np.testing.assert_array_equal(found, symbols)
+    decoder.finish()
+
+
+@LAW
+@given(any_trellis, linked_passes)
+def test_a_trellis_chunk_is_hardly_longer_than_its_information(tables: TrellisTables, layer: list[LinkedPass]) -> None:
+    bits = 0.0
+    for symbols, linked in layer:
+        own, row = symbols[linked.places], linked.scale_idx[linked.places] - trellis.FIRST
+        odd, parity = linked.are_odd(own).astype(int), own & 1
+        evens = tables.evens[odd, row]
+        bits += float((16 - np.log2(np.where(parity == 1, 65536 - evens, evens))).sum())
+        bits += tables.rests.information_bits(own >> 1, (4 * row + 2 * odd + parity).astype(np.uint8))
+        bits += SCALAR.information_bits(symbols[linked.scalar], linked.scale_idx[linked.scalar])
+    assert len(encode_linked(tables, layer)) <= 1.003 * bits / 8 + 3
+
+
+@LAW
+@given(any_trellis, linked_passes)
+def test_only_zeros_in_a_trellis_take_no_byte(tables: TrellisTables, layer: list[LinkedPass]) -> None:
+    chunk = encode_linked(tables, layer)
+    assert (chunk == b"") == (not any(symbols.any() for symbols, _ in layer))
+    assert not chunk.endswith(b"\0")
+
+
+@LAW
+@given(any_trellis, st.binary(max_size=200), linked_pass())
+def test_any_bytes_give_a_trellis_or_a_corrupt_error(tables: TrellisTables, chunk: bytes, one: LinkedPass) -> None:
+    linked = one[1]
+    try:
+        decoder = LayerDecoder(chunk, SCALAR, tables)
+        symbols, is_odd = decoder.decode_linked(linked)
+        assert symbols.dtype == np.int16
+        assert symbols.shape == is_odd.shape == linked.scale_idx.shape
+        assert np.abs(symbols[linked.places]).max(initial=0) <= 16383
+        decoder.finish()
+    except CorruptError:
+        return
+    assert encode_linked(tables, [(symbols, linked)]) == chunk
+
+
+@LAW
+@given(any_trellis, linked_pass(), st.data())
+def test_a_damaged_trellis_chunk_is_never_taken_for_the_symbols_of_another(
+    tables: TrellisTables, one: LinkedPass, data: st.DataObject
+) -> None:
+    symbols, linked = one
+    chunk = encode_linked(tables, [one])
+    cut = data.draw(st.integers(0, len(chunk)))
+    damaged = chunk[:cut] + data.draw(st.binary(max_size=3)) + chunk[cut + data.draw(st.integers(0, 3)) :]
+    try:
+        decoder = LayerDecoder(damaged, SCALAR, tables)
+        found, _ = decoder.decode_linked(linked)
+        decoder.finish()
+    except CorruptError:
+        return
+    assert np.array_equal(found, symbols) == (damaged == chunk)

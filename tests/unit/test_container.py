@@ -190,6 +190,13 @@ def test_another_version_is_named(version: int) -> None:
     assert error.feature == f"format version {version}"
 
 
+@pytest.mark.parametrize("in_trellis", [False, True])
+def test_a_flag_tells_of_a_trellis(in_trellis: bool) -> None:
+    packed = pack(**PLAIN | {"in_trellis": in_trellis})
+    assert packed == by_hand(flags=0x10 * in_trellis)
+    assert read_header(packed).in_trellis == in_trellis
+
+
 @pytest.mark.parametrize("flags", [0x20, 0x30, 0xFF])
 def test_reserved_flags_are_refused_before_what_follows(flags: int) -> None:
     error = failure(by_hand(flags=flags)[:6])

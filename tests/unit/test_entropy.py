@@ -7,6 +7,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import pytest
 from numpy.typing import NDArray
 
 from hvcodec import entropy
-from hvcodec.entropy import HISTOGRAM_REACH, SCALES, LayerDecoder, LayerEncoder, Tables, histogram
+from hvcodec.entropy import HISTOGRAM_REACH, SCALES, LayerDecoder, LayerEncoder, Tables, TrellisTables, histogram
 from hvcodec.errors import CorruptError
+from hvcodec.trellis import FIRST, Pass
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "golden"))
 import entropy_reader
@@ -438,7 +440,10 @@ def bad_tables() -> list[tuple[Any, Any, str]]:
     narrow, wide = half_widths.copy(), half_widths.copy()
     narrow[7], wide[9] = 0, 1024
     return [
-        (half_widths[:63], counts, "64 numbers"),
+        (half_widths[:0], counts[:0], "1 to 256 numbers"),
+        (np.ones(257, int), np.tile(counts[:4], 257), "1 to 256 numbers"),
+        (half_widths.reshape(2, 32), counts, "1 to 256 numbers"),
+        (half_widths[:63], counts, "ask for 986 numbers"),
         (half_widths.astype(float), counts, "half_widths are float64"),
         (half_widths, counts.astype(np.float32), "counts are float32"),
         (narrow, counts, "0..13"),
@@ -455,6 +460,12 @@ def bad_tables() -> list[tuple[Any, Any, str]]:
 def test_bad_tables_are_refused(half_widths: Any, counts: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Tables(half_widths, counts)
+
+
+@pytest.mark.parametrize("n_tables", [1, 216, 256])
+def test_there_may_be_other_numbers_of_tables(n_tables: int) -> None:
+    tables = Tables(np.ones(n_tables, int), np.tile([8192, 49152, 4096, 4096], n_tables))
+    assert tables.table(n_tables - 1).tolist() == [8192, 49152, 4096, 4096]
 
 
 def test_tables_are_immutable_and_keep_no_caller_s_array() -> None:
@@ -593,3 +604,320 @@ def test_information_of_known_symbols() -> None:
     assert measure(-1, 1, 1) == pytest.approx(bits[0] + 2 * bits[2])
     assert measure(2) == pytest.approx(bits[3] + 1 + 1)  # class 0, one bit
     assert measure(-32767) == pytest.approx(bits[3] + 14 + 15)  # class 14, 15 bits
+
+
+# --- trellis passes --------------------------------------------------------------------------------
+
+
+def hand_trellis() -> TrellisTables:
+    """Frequencies that no library computes: all shares of even symbols, and narrow tables with uneven counts."""
+    evens = 1 + np.arange(2 * 54).reshape(2, 54) * 612
+    half_widths = 1 + np.arange(216) % 5
+    rows = []
+    for k in half_widths:
+        row = 3 + np.arange(2 * k + 2) * 11 % 29
+        row[k] += 65536 - row.sum()
+        rows.append(row)
+    return TrellisTables(evens, Tables(half_widths, np.concatenate(rows)))
+
+
+def encode_linked(trellis: TrellisTables, *passes: tuple[Any, Pass]) -> bytes:
+    encoder = LayerEncoder(hand_tables(), trellis)
+    for symbols, linked in passes:
+        encoder.encode_linked(np.asarray(symbols, INT16), linked)
+    return encoder.chunk()
+
+
+def random_pass(n: int, seed: int, low: int = 0, high: int = 64) -> Pass:
+    rng = np.random.default_rng(seed)
+    return Pass(rng.integers(low, high, n).astype(UINT8), rng.integers(0, 3, n))
+
+
+def symbols_for(linked: Pass, seed: int) -> NDArray[np.int16]:
+    """Symbols of about the size that their scale indices say, with a few that are far out."""
+    rng = np.random.default_rng(seed)
+    symbols = np.rint(rng.laplace(0, SCALES[linked.scale_idx] / np.sqrt(2)))
+    symbols[:: max(1, len(symbols) // 7)] *= 50
+    return symbols.clip(-16383, 16383).astype(INT16)
+
+
+def grids_of(symbols: NDArray[np.int16], linked: Pass) -> NDArray[np.bool_]:
+    is_odd = np.zeros(len(symbols), bool)
+    is_odd[linked.places] = linked.are_odd(symbols[linked.places])
+    return is_odd
+
+
+def check_linked(trellis: TrellisTables, *passes: tuple[NDArray[np.int16], Pass]) -> bytes:
+    chunk = encode_linked(trellis, *passes)
+    decoder = LayerDecoder(chunk, hand_tables(), trellis)
+    for symbols, linked in passes:
+        found, is_odd = decoder.decode_linked(linked)
+        assert found.dtype == INT16
+        np.testing.assert_array_equal(found, symbols)
+        np.testing.assert_array_equal(is_odd, grids_of(symbols, linked))
+    decoder.finish()
+    return chunk
+
+
+def read_by_hand(chunk: bytes, trellis: TrellisTables, linked: Pass) -> list[int]:
+    """One trellis pass as docs/format.md has it in section 6, in plain integers; the order of lanes is that of Pass."""
+    tables, stack = hand_tables(), entropy_reader.Stack(chunk)
+
+    def runs(own: Tables, indices: list[int]) -> list[int]:
+        codes = [0] * len(indices)
+        for index in sorted(set(indices)):
+            places = [place for place, other in enumerate(indices) if other == index]
+            natural, k = own.table(index).tolist(), int(own.half_widths[index])
+            order = [0] + [s for n in range(1, k + 1) for s in (-n, n)]
+            table = [256 * natural[s + k] for s in order] + [256 * natural[-1]]
+            for place, code in zip(places, entropy_reader.run(stack, table, len(places)), strict=True):
+                codes[place] = code
+        return [-(code + 1) // 2 if code % 2 else code // 2 for code in codes]
+
+    scale_idx, lane_of = linked.scale_idx.tolist(), linked.lanes.lane.tolist()
+    scalar, places = linked.scalar.tolist(), linked.places.tolist()
+    symbols = [0] * len(scale_idx)
+    for place, k in zip(scalar, runs(tables, [scale_idx[place] for place in scalar]), strict=True):
+        symbols[place] = k
+    states: dict[int, int] = {}
+    parities, indices = [], []
+    for place, lane in zip(places, lane_of, strict=True):
+        state, t = states.get(lane, 0), scale_idx[place] - 10
+        odd = bin(state & 0b01011).count("1") % 2
+        e = int(trellis.evens[odd, t])
+        parity = stack.pop([256 * e, 256 * (65536 - e)])
+        states[lane] = (2 * state + (parity ^ bin(state & 0b11011).count("1") % 2)) % 32
+        parities.append(parity)
+        indices.append(4 * t + 2 * odd + parity)
+    for place, parity, rest in zip(places, parities, runs(trellis.rests, indices), strict=True):
+        symbols[place] = 2 * rest + parity
+    assert stack.state == 0 and not stack.words
+    return symbols
+
+
+@pytest.mark.parametrize("make", [hand_trellis, TrellisTables.logistic])
+@pytest.mark.parametrize(("n", "low", "high"), [(1, 10, 11), (50, 0, 64), (700, 5, 20), (700, 10, 40), (20, 63, 64)])
+def test_a_trellis_pass_is_written_as_in_the_document(
+    make: Callable[[], TrellisTables], n: int, low: int, high: int
+) -> None:
+    linked = random_pass(n, 1, low, high)
+    symbols = symbols_for(linked, 2)
+    symbols[-1] = -3
+    chunk = check_linked(make(), (symbols, linked))
+    assert read_by_hand(chunk, make(), linked) == symbols.tolist()
+
+
+def test_a_small_trellis_chunk_by_hand() -> None:
+    """Scale indices 9, which is scalar, and 10: of these 3 has the parity 1, and the 0 behind it is on the odd grid."""
+    evens = np.full((2, 54), 32768)
+    trellis = TrellisTables(evens, Tables(np.ones(216, int), np.tile([8192, 49152, 4096, 4096], 216)))
+    linked = Pass(np.array([10, 9, 10], UINT8), np.zeros(3, int))
+    encoder = LayerEncoder(Tables(np.ones(64, int), np.tile([8192, 49152, 4096, 4096], 64)), trellis)
+    encoder.encode_linked(np.array([3, -1, 0], INT16), linked)
+    # Pushed in reverse: rest 0 with table 2, rest 1 with table 1, the parities 0 and 1, the scalar -1.
+    state = 0
+    pushed = [(0, 0xC00000), (0xE00000, 0x100000), (0, 0x800000), (0x800000, 0x800000), (0xC00000, 0x200000)]
+    for start, frequency in pushed:
+        state = (state // frequency << 24) + start + state % frequency
+    assert encoder.chunk() == state.to_bytes(8, "little").rstrip(b"\0")[1:]
+    assert state < 1 << 32
+
+
+def test_the_largest_trellis_symbols_are_coded() -> None:
+    linked = Pass(np.repeat(np.arange(10, 64, dtype=UINT8), 4), np.zeros(216, int))
+    check_linked(hand_trellis(), (np.tile(np.array([16383, -16383, 16382, -16382], INT16), 54), linked))
+
+
+def test_several_passes_of_both_kinds_share_a_chunk() -> None:
+    trellis, tables = hand_trellis(), hand_tables()
+    first, second = random_pass(300, 3), random_pass(40, 4)
+    a, b, c = symbols_for(first, 5), symbols_for(second, 6), np.array([3, -99, 0], INT16)
+    indices = np.array([5, 40, 63], UINT8)
+    encoder = LayerEncoder(tables, trellis)
+    encoder.encode_linked(a, first)
+    encoder.encode(c, indices)
+    encoder.encode_linked(b, second)
+    decoder = LayerDecoder(encoder.chunk(), tables, trellis)
+    np.testing.assert_array_equal(decoder.decode_linked(first)[0], a)
+    np.testing.assert_array_equal(decoder.decode(indices), c)
+    np.testing.assert_array_equal(decoder.decode_linked(second)[0], b)
+    decoder.finish()
+
+
+def test_a_pass_of_scalar_symbols_is_written_as_without_a_trellis() -> None:
+    linked = random_pass(200, 7, 0, FIRST)
+    symbols = symbols_for(linked, 8)
+    assert check_linked(hand_trellis(), (symbols, linked)) == encode(hand_tables(), (symbols, linked.scale_idx))
+
+
+def test_zeros_in_a_trellis_take_no_byte() -> None:
+    passes = [(np.zeros(n, INT16), random_pass(n, n)) for n in (0, 1, 900)]
+    assert check_linked(TrellisTables.logistic(), *passes) == b""
+
+
+def ideal_bits(trellis: TrellisTables, symbols: NDArray[np.int16], linked: Pass) -> float:
+    """Information content of a pass, part by part."""
+    own, row = symbols[linked.places], linked.scale_idx[linked.places] - FIRST
+    odd, parity = linked.are_odd(own).astype(int), own & 1
+    even = trellis.evens[odd, row] / 65536
+    bits = float(-np.log2(np.where(parity == 1, 1 - even, even)).sum())
+    bits += trellis.rests.information_bits(own >> 1, (4 * row + 2 * odd + parity).astype(UINT8))
+    return bits + hand_tables().information_bits(symbols[linked.scalar], linked.scale_idx[linked.scalar])
+
+
+def test_a_trellis_pass_takes_its_information_and_three_bytes() -> None:
+    linked = random_pass(100_000, 9, 0, 46)
+    symbols = symbols_for(linked, 10)
+    for trellis in (hand_trellis(), TrellisTables.logistic()):
+        ideal_bytes = ideal_bits(trellis, symbols, linked) / 8
+        assert ideal_bytes <= len(check_linked(trellis, (symbols, linked))) <= 1.0001 * ideal_bytes + 4
+
+
+def test_prices_are_what_symbols_take() -> None:
+    trellis = TrellisTables.logistic()
+    assert trellis.prices.shape == (2, 64, entropy.PRICED + 1)
+    assert (trellis.prices[:, FIRST:] > 0).all()
+    for index in range(FIRST, 36):
+        linked = random_pass(3000, index, index, index + 1)
+        symbols = np.rint(np.random.default_rng(index).laplace(0, SCALES[index] / np.sqrt(2), 3000))
+        reach = min(entropy.PRICED, 2 * int(trellis.rests.half_widths[4 * (index - FIRST)]))
+        symbols = symbols.clip(-reach, reach).astype(INT16)
+        odd = grids_of(symbols, linked).astype(int)
+        priced = float(trellis.prices[odd, index, np.abs(symbols)].sum())
+        assert priced == pytest.approx(ideal_bits(trellis, symbols, linked), rel=0.01)
+
+
+def test_a_wrong_trellis_table_is_noticed() -> None:
+    linked = random_pass(500, 11, 10, 35)
+    symbols = symbols_for(linked, 12)
+    chunk = encode_linked(TrellisTables.logistic(), (symbols, linked))
+    decoder = LayerDecoder(chunk, hand_tables(), hand_trellis())
+    with pytest.raises(CorruptError):
+        (decoder.decode_linked(linked), decoder.finish())
+
+
+@pytest.mark.parametrize("value", [16384, -16384, 32767, -32768])
+def test_trellis_symbols_beyond_their_range_are_refused(value: int) -> None:
+    linked = random_pass(3, 13, 10, 64)
+    encoder = LayerEncoder(hand_tables(), hand_trellis())
+    with pytest.raises(ValueError, match=r"-16383\.\.16383"):
+        encoder.encode_linked(np.array([0, value, 0], INT16), linked)
+    assert encoder.chunk() == b""
+    scalar = random_pass(3, 13, 0, 10)
+    if value != -32768:
+        check_linked(hand_trellis(), (np.array([0, value, 0], INT16), scalar))
+
+
+@pytest.mark.parametrize("value", [16384, -16384, 32767, -32767])
+def test_a_trellis_symbol_beyond_its_range_in_a_chunk_is_refused(value: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    linked = random_pass(3, 13, 10, 64)
+    monkeypatch.setattr(entropy, "MAX_LINKED", 32767)
+    chunk = encode_linked(hand_trellis(), ([0, value, 0], linked))
+    monkeypatch.undo()
+    with pytest.raises(CorruptError, match="beyond 16383"):
+        LayerDecoder(chunk, hand_tables(), hand_trellis()).decode_linked(linked)
+
+
+@pytest.mark.parametrize("rest", [16383, -16384, 20000, 32767, -32767])
+def test_a_rest_beyond_its_range_in_a_chunk_is_refused(rest: int) -> None:
+    """The trellis symbol of some of these would not fit into 16 bits."""
+    trellis = hand_trellis()
+    encoder = LayerEncoder(hand_tables(), trellis)
+    encoder._runs.append(partial(entropy._push_parities, np.array([1], np.int32), trellis.weights[[0], [5]]))
+    encoder._add(trellis.rests, np.array([rest], INT16), np.array([4 * 5 + 1], UINT8))
+    decoder = LayerDecoder(encoder.chunk(), hand_tables(), trellis)
+    linked = Pass(np.array([FIRST + 5], UINT8), np.zeros(1, int))
+    with pytest.raises(CorruptError, match="beyond 16383"):
+        decoder.decode_linked(linked)
+
+
+@pytest.mark.parametrize("error", [*constriction_errors(), AssertionError("x")])
+def test_nothing_of_constriction_leaves_the_door_of_a_trellis(error: BaseException) -> None:
+    decoder = LayerDecoder(b"\1", hand_tables(), hand_trellis())
+    decoder._coder = Raises(error)
+    with pytest.raises(CorruptError, match="entropy coder failed"):
+        decoder.decode_linked(random_pass(5, 14, 10, 64))
+
+
+def bad_trellises() -> list[tuple[Any, Any]]:
+    good = hand_trellis()
+    none, all_of_them = good.evens.copy(), good.evens.copy()
+    none[1, 5], all_of_them[0, 53] = 0, 65536
+    return [
+        (good.evens[:, :53], good.rests),
+        (good.evens[0], good.rests),
+        (good.evens.T, good.rests),
+        (good.evens.astype(float), good.rests),
+        (none, good.rests),
+        (all_of_them, good.rests),
+        (-good.evens, good.rests),
+        (good.evens, hand_tables()),
+    ]
+
+
+@pytest.mark.parametrize(("evens", "rests"), bad_trellises())
+def test_bad_trellis_tables_are_refused(evens: Any, rests: Tables) -> None:
+    with pytest.raises(ValueError, match=r"evens|tables of rests"):
+        TrellisTables(evens, rests)
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda tables: pickle.loads(pickle.dumps(tables))])
+def test_trellis_tables_can_be_copied(clone: Callable[[TrellisTables], TrellisTables]) -> None:
+    linked = random_pass(50, 15)
+    symbols = symbols_for(linked, 16)
+    chunk = encode_linked(hand_trellis(), (symbols, linked))
+    used = hand_trellis()
+    for twin in (clone(used), clone(used) if used.prices.size else used):  # before and after prices were asked for
+        np.testing.assert_array_equal(twin.evens, used.evens)
+        np.testing.assert_array_equal(twin.prices, used.prices)
+        assert encode_linked(twin, (symbols, linked)) == chunk
+
+
+def test_trellis_tables_are_immutable_and_keep_no_caller_s_array() -> None:
+    evens = hand_trellis().evens.copy()
+    trellis = TrellisTables(evens, hand_trellis().rests)
+    evens[:] = 1
+    np.testing.assert_array_equal(trellis.evens, hand_trellis().evens)
+    with pytest.raises(ValueError, match="read-only"):
+        trellis.evens[0, 0] = 5
+
+
+def test_logistic_trellis_tables_know_their_grids() -> None:
+    """Zero is narrow on the odd grid, so at a small scale it is rarer there; at a large one parities are alike."""
+    evens = TrellisTables.logistic().evens / 65536
+    assert (evens[0, :5] > evens[1, :5] + 0.1).all()
+    np.testing.assert_allclose(evens[:, 20:45], 0.5, atol=0.05)
+
+
+def counted(symbols: NDArray[np.int16], linked: Pass) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Parities and rests of a pass, as `TrellisTables.fit` takes them."""
+    own, row = symbols[linked.places], linked.scale_idx[linked.places] - FIRST
+    odd, parity = linked.are_odd(own).astype(int), own & 1
+    parities = np.zeros((2, 54, 2), np.int64)
+    np.add.at(parities, (odd, row, parity), 1)
+    return parities, histogram(own >> 1, (4 * row + 2 * odd + parity).astype(UINT8), 216)
+
+
+def test_fitted_trellis_tables_follow_the_data_and_fall_back_on_the_prior() -> None:
+    prior = TrellisTables.logistic()
+    parities, rests = np.zeros((2, 54, 2), np.int64), np.zeros((216, 2 * HISTOGRAM_REACH + 1), np.int64)
+    parities[1, 7] = 900_000, 100_000
+    parities[0, 3] = 1_000_000, 0
+    rests[4 * 7 + 2, HISTOGRAM_REACH] = rests[4 * 7 + 2, HISTOGRAM_REACH - 1] = 500_000
+    fitted = TrellisTables.fit(parities, rests)
+    assert fitted.evens[1, 7] == pytest.approx(0.9 * 65536, rel=0.001)
+    assert 65530 < fitted.evens[0, 3] < 65536
+    k = int(fitted.rests.half_widths[30])
+    np.testing.assert_allclose(fitted.rests.table(30)[[k - 1, k]], 32768, rtol=0.001)
+    is_seen = np.zeros((2, 54), bool)
+    is_seen[1, 7] = is_seen[0, 3] = True
+    np.testing.assert_array_equal(fitted.evens[~is_seen], prior.evens[~is_seen])
+    for index in (0, 28, 29, 31, 215):
+        np.testing.assert_array_equal(fitted.rests.table(index), prior.rests.table(index))
+
+
+def test_fitted_trellis_tables_take_fewer_bits() -> None:
+    train, test = random_pass(100_000, 17, 10, 40), random_pass(50_000, 18, 10, 40)
+    symbols, others = ((symbols_for(linked, 19) / 2).astype(INT16) for linked in (train, test))
+    fitted = TrellisTables.fit(*counted(symbols, train))
+    assert ideal_bits(fitted, others, test) < 0.98 * ideal_bits(TrellisTables.logistic(), others, test)
