@@ -143,6 +143,10 @@ class Trainer:
         objective = build(
             config.objective.name, config.objective.params, groups=len(model.config.stages), seed=run.seed
         )
+        if run.trellis and not objective.caution:
+            raise ConfigError(
+                "run.trellis is for models of the squared error alone: others round to the nearest integer"
+            )
         cache = self._cache()
         self.crops = self._crops(cache, run.batch // self.world, self.device, self.rank, self.world)
         # Few and rare, so cut on the host: the same for every device and any number of ranks.

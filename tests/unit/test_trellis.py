@@ -40,9 +40,9 @@ def steps_and_lanes(bands: Sequence[int], longest: int = LANE) -> list[tuple[int
     seen = dict.fromkeys(bands, 0)
     result = []
     for band in bands:
-        i, w = seen[band], -(-counts[band] // longest)
+        i, q = seen[band], -(-counts[band] // -(-counts[band] // longest))
         seen[band] += 1
-        result.append((i // w, band, i % w))
+        result.append((i % q, band, i // q))
     return result
 
 
@@ -118,12 +118,14 @@ def test_grids_follow_from_the_parities_before(bands: Array) -> None:
     assert odd.tolist() == odd_by_hand(symbols.tolist(), bands.tolist())
 
 
-def test_rows_belong_to_bands_of_64_pixels() -> None:
-    positions = np.arange(0, 12 * 5, 2)
-    assert trellis.bands(positions, 5, 16).tolist() == [p // 5 * 16 // 64 for p in positions]
-    assert trellis.bands(positions, 5, 16, first_row=3).tolist() == [(p // 5 + 3) * 16 // 64 for p in positions]
-    assert trellis.bands(positions, 5, 64).tolist() == [p // 5 for p in positions]
-    assert set(trellis.bands(positions, 5, 4).tolist()) == {0}
+def test_rows_of_fine_planes_belong_to_bands_of_128_pixels() -> None:
+    positions = np.arange(0, 5 * 90, 2)
+    for stride in (8, 4):
+        for first_row in (0, 3):
+            bands = trellis.bands(positions, 5, stride, first_row)
+            assert bands.tolist() == [(p // 5 + first_row) * stride // 128 for p in positions]
+    for stride in (64, 32, 16):
+        assert set(trellis.bands(positions, 5, stride, 3).tolist()) == {0}
 
 
 # --- symbols and values ---------------------------------------------------------------------------------------
