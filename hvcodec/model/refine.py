@@ -41,6 +41,7 @@ from .prior import Follower
 from .rounding import CAUTION, Linked, bits_of_one_more, round_cheaply, row_of
 from .strips import Nudges
 from .transform import Condition, Latent, Steps, full_precision
+from .walk import exact_kernels
 
 STEP, STEP_FOR_THE_EYE = 0.05, 0.045
 """First step of the descent at LEVEL, where 1 would remove an error of the picture at once if the ladder were linear
@@ -336,7 +337,8 @@ class _Loop:
                     bits = logistic_bits(v, t)
                 else:
                     linked = Linked(fixed, worth, caution, prices, stages[latent.group].stride, may_drop=may_drop)
-                    v, t = self._follower.follow(linked, *fixed.shape[-2:])
+                    with exact_kernels(fixed.device):  # where scale indices differ, so do the grids of whole lanes
+                        v, t = self._follower.follow(linked, *fixed.shape[-2:])
                     bits = linked.bits
                 slope = price * torch.sign(fixed) * bits_of_one_more(fixed, t)
                 self.cost += _in_cells(price * bits.sum(dim=1, keepdim=True), self.cost)

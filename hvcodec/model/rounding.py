@@ -94,7 +94,7 @@ class Linked:
     ) -> None:  # fmt: skip
         self._x, self._worth, self._caution, self._may_drop = x, worth, caution, may_drop
         self._prices, self._stride, self._first_row = prices, stride, first_row
-        self.bits = torch.zeros_like(x)
+        self.bits = torch.zeros_like(x, memory_format=torch.contiguous_format)  # written to as flat planes
 
     def __call__(self, t: Tensor, mine: Tensor) -> Tensor:
         """Values at the positions that are `mine`; elsewhere those of scalar symbols."""

@@ -19,14 +19,14 @@ from short_runs import Row, Ticks, configuration, rows, shorten, write_pictures
 from synthetic import picture
 from torch import Tensor
 
-from hvcodec import Bytes, Picture, inspect
+from hvcodec import Bytes, Picture, container, inspect
 from hvcodec.catalog import profiles_file, store_profile
 from hvcodec.codec import Codec
-from hvcodec.entropy import Tables
+from hvcodec.entropy import Tables, TrellisTables
 from hvcodec.errors import ConfigError
 from hvcodec.model import tiny_config
 from hvcodec.model.rounding import CAUTION
-from hvcodec.model.weights import to_tensors
+from hvcodec.model.weights import load_weights, save_weights, to_tensors
 from hvcodec.profiles import uniform
 from hvcodec.train import checkpoint, loop, validation
 from hvcodec.train.config import TrainConfig
@@ -121,6 +121,29 @@ def test_a_model_for_one_level_codes_at_that_level(pictures: Path, tmp_path: Pat
     # A model for the eye rounds to the nearest integer, which costs more.
     for_the_eye = fit_tables(trainer.average, crops, [20], 0, 0.0)
     assert for_the_eye.bits["logistic"] > 1.01 * at_20.bits["logistic"]
+
+
+def test_a_run_can_fit_the_tables_of_a_trellis(pictures: Path, tmp_path: Path) -> None:
+    path = train(configuration(pictures, run={"trellis": True}), tmp_path / "run", device="cpu")
+    codec, plain = Codec(path, device="cpu"), load_weights(path)
+    photo = picture(150, 100, seed=9)
+    encoded = codec.encode(photo, (30,) * 5, digests=True)
+    assert container.unpack(encoded.data).header.in_trellis
+    assert np.array_equal(codec.decode(encoded.data).pixels, encoded.decoded().pixels)
+    # Nothing else is another: without the trellis it is the model of a run without one.
+    path = tmp_path / "as.safetensors"
+    assert (
+        save_weights(path, plain.model, plain.tables) == Codec(train(configuration(pictures), tmp_path / "b")).model_id
+    )
+    # The tables were fitted to what such models emit.
+    save_weights(path, plain.model, plain.tables, trellis=TrellisTables.logistic())
+    assert encoded.n_bytes < Codec(path, device="cpu").encode(photo, (30,) * 5, digests=True).n_bytes
+
+
+def test_a_model_for_the_eye_gets_no_trellis(pictures: Path, tmp_path: Path) -> None:
+    objective = {"name": "per_layer_beta", "params": {"ms_ssim": 0.5}}
+    with pytest.raises(ConfigError, match=r"run\.trellis is for models of the squared error alone"):
+        train(configuration(pictures, objective=objective, run={"trellis": True}), tmp_path, device="cpu")
 
 
 @pytest.mark.parametrize("shares", [{}, {"ms_ssim": 0.5}], ids=["squared error", "eye"])
