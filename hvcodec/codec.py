@@ -41,7 +41,6 @@ Dtype = Literal["float32", "bfloat16"]
 Array = np.ndarray[Any, np.dtype[Any]]
 Symbols = list[Array]  # of one picture: (Z, rows, columns) for each layer; in a trellis their values, in half steps
 
-
 ITERATIONS = (0, 0, 8, 14, 24, 40, 75, 120, 170, 240)
 """Steps of refinement at each effort; effort 0 does not even ask the prior what symbols cost."""
 
@@ -376,8 +375,7 @@ class Codec:
     def _linked(self, layer: int, indices: Array, positions: Array, width: int) -> trellis.Pass:
         """The symbols of a pass with these scale indices (Z, n), as they hang together."""
         stride = self.model.config.layers[layer].stride
-        bands = trellis.bands(positions, _aligned(width) // stride, stride)
-        return trellis.Pass(indices.reshape(-1), np.tile(bands, len(indices)))
+        return trellis.Pass.of_plane(indices, positions, _aligned(width) // stride, stride)
 
     def _check_model(self, header: container.Header) -> None:
         if header.model_id != self.model_id:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvcodec.errors import CorruptError
-from hvcodec.trellis import FIRST, IS_ODD, MAX_LINKED, NEXT, Pass
+from hvcodec.trellis import FIRST, MAX_LINKED, Pass
 
 _AnsCoder = constriction.stream.stack.AnsCoder
 _Categorical = constriction.stream.model.Categorical
@@ -360,17 +360,14 @@ class LayerDecoder:
         symbols[linked.scalar] = _within_linked(self._read(tables, linked.scale_idx[linked.scalar]))
         if self._coder.is_empty():
             return symbols, is_odd
-        row, lanes = linked.scale_idx[linked.places], linked.lanes
-        odd, parity = np.empty(len(row), bool), np.empty(len(row), np.uint8)
-        state, begin = np.zeros(lanes.number, np.uint8), 0
+        row, weights = linked.scale_idx[linked.places], self._trellis.weights
+
+        def parities(now: slice, odd: NDArray[np.bool_]) -> NDArray[np.int32]:
+            found: NDArray[np.int32] = self._coder.decode(_PAIR, weights[odd.view(np.uint8), row[now] - FIRST])
+            return found
+
         with _door(CorruptError):
-            for end in lanes.ends:
-                own, now = lanes.lane[begin:end], slice(begin, end)
-                odd[now] = IS_ODD[state[own]]
-                weights = self._trellis.weights[odd[now].view(np.uint8), row[now] - FIRST]
-                parity[now] = self._coder.decode(_PAIR, weights)
-                state[own] = NEXT[state[own], parity[now]]
-                begin = end
+            odd, parity = linked.follow(parities)
         rests = self._read(tables, rests_index(row, odd, parity).astype(np.uint8))
         own = _within_linked(2 * rests.astype(np.int32) + parity)
         symbols[linked.places], is_odd[linked.places] = own, odd

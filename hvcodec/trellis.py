@@ -12,6 +12,7 @@ dealt out to lanes, of which each has a state of its own, so that all lanes go o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,6 +51,10 @@ _LAST_BIT = np.arange(2)
 _BRANCH = (2 * IS_ODD[_FORMER])[:, :, None] + (_FLIPS[_FORMER][:, :, None] ^ _LAST_BIT)  # (2, j, bit): 2 odd + parity
 
 
+Parities = Callable[[slice, Array], Array]
+"""(which trellis symbols are next, in the order of the lanes, whether they are on the odd grid) -> their parities."""
+
+
 class Lanes(NamedTuple):
     """How the trellis symbols of a pass are dealt out."""
 
@@ -80,6 +85,11 @@ def deal(bands: Array) -> Lanes:
 class Pass:
     """One pass of coding: which symbols are scalar, and how the others hang together."""
 
+    @classmethod
+    def of_plane(cls, scale_idx: Array, positions: Array, columns: int, stride: int, first_row: int = 0) -> Pass:
+        """The pass over these positions of a layer's planes, from its scale indices (Z, positions)."""
+        return cls(scale_idx.reshape(-1), np.tile(bands(positions, columns, stride, first_row), len(scale_idx)))
+
     def __init__(self, scale_idx: Array, bands: Array) -> None:
         """Scale indices of the pass, and the number of the band that each of its symbols lies in."""
         self.scale_idx = scale_idx
@@ -107,14 +117,20 @@ class Pass:
 
     def are_odd(self, symbols: Array) -> Array:
         """Which trellis symbols are on the odd grid, both in the order of the lanes."""
-        parity, result = symbols & 1, np.empty(len(symbols), bool)
+        parity = symbols & 1
+        return self.follow(lambda now, odd: parity[now])[0]
+
+    def follow(self, parities: Parities) -> tuple[Array, Array]:
+        """Which trellis symbols are on the odd grid, and their parities; both in the order of the lanes."""
+        odd, parity = np.empty(len(self.places), bool), np.empty(len(self.places), np.uint8)
         state, begin = np.zeros(self.lanes.number, np.uint8), 0
         for end in self.lanes.ends:
             own, now = self.lanes.lane[begin:end], slice(begin, end)
-            result[now] = IS_ODD[state[own]]
+            odd[now] = IS_ODD[state[own]]
+            parity[now] = parities(now, odd[now])
             state[own] = NEXT[state[own], parity[now]]
             begin = end
-        return result
+        return odd, parity
 
 
 def bands(positions: Array, columns: int, stride: int, first_row: int = 0) -> Array:

@@ -83,7 +83,7 @@ TRELLIS_CAUTION = 5 / 3
 
 
 class Linked:
-    """Chooses the values of a layer in the trellis, as a Follower asks for them, and keeps what they cost.
+    """Chooses the values of a layer in the trellis, as a Follower asks for them, and knows what they cost.
 
     `first_row` says where the plane lies in the picture: lanes belong to bands of rows.
     """
@@ -94,30 +94,38 @@ class Linked:
     ) -> None:  # fmt: skip
         self._x, self._worth, self._caution, self._may_drop = x, worth, caution, may_drop
         self._prices, self._stride, self._first_row = prices, stride, first_row
-        self.bits = torch.zeros_like(x, memory_format=torch.contiguous_format)  # written to as flat planes
+        self._chosen: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # where, values, scale indices, on the odd grid
 
     def __call__(self, t: Tensor, mine: Tensor) -> Tensor:
         """Values at the positions that are `mine`; elsewhere those of scalar symbols."""
         x, t = self._x, t.detach()
         values = round_cheaply(x, t, self._worth, self._caution, may_drop=self._may_drop)
-        bits = logistic_bits(values, t)
         positions = np.flatnonzero(mine.cpu().numpy())
-        band = np.tile(trellis.bands(positions, x.shape[-1], self._stride, self._first_row), x.shape[1])
         place = torch.from_numpy(positions).to(x.device)
-        planes = (x, self._worth.expand_as(x), torch.floor(t + 0.5).clamp(0, SCALE_COUNT - 1))
-        latents, weights, indices = (plane.flatten(2)[:, :, place].flatten(1).cpu().numpy() for plane in planes)
-        chosen, costs = (plane.flatten(2)[:, :, place].flatten(1).cpu().numpy() for plane in (values, bits))
+        planes = (x, self._worth.expand_as(x), torch.floor(t + 0.5).clamp(0, SCALE_COUNT - 1), values)
+        latents, weights, indices, chosen = (plane.flatten(2)[:, :, place].cpu().numpy() for plane in planes)
+        is_odd = np.zeros(chosen.shape, bool)
+        scaled = self._prices * np.float32(TRELLIS_CAUTION * self._caution)
         for n in range(len(x)):
             row = indices[n].astype(np.uint8)
-            linked = trellis.Pass(row, band)
-            own = linked.places
-            scaled = self._prices * np.float32(TRELLIS_CAUTION * self._caution)
-            k, odd = trellis.search(latents[n, own], weights[n, own], scaled, row[own], linked.lanes)
-            chosen[n, own] = k - 0.5 * np.sign(k) * odd
-            last = self._prices.shape[2] - 1
-            costs[n, own] = self._prices[odd.view(np.uint8), row[own], np.minimum(np.abs(k), last)]
-        shape = (len(x), x.shape[1], len(positions))
-        self.bits.flatten(2)[:, :, place] = torch.from_numpy(costs).view(shape).to(x)
-        result = values.flatten(2).clone()
-        result[:, :, place] = torch.from_numpy(chosen).view(shape).to(x)
+            linked = trellis.Pass.of_plane(row, positions, x.shape[-1], self._stride, self._first_row)
+            own, weight = latents[n].flat[linked.places], weights[n].flat[linked.places]
+            k, odd = trellis.search(own, weight, scaled, row.flat[linked.places], linked.lanes)
+            chosen[n].flat[linked.places] = k - 0.5 * np.sign(k) * odd
+            is_odd[n].flat[linked.places] = odd
+        result, odd_plane = values.flatten(2).clone(), torch.zeros_like(values, dtype=torch.bool).flatten(2)
+        result[:, :, place] = torch.from_numpy(chosen).to(x)
+        odd_plane[:, :, place] = torch.from_numpy(is_odd).to(x.device)
+        self._chosen.append((mine, result.view_as(x), t, odd_plane.view_as(x)))
         return result.view_as(x)
+
+    @property
+    def bits(self) -> Tensor:
+        """What the values chosen so far cost; 0 where none are."""
+        prices, total = torch.from_numpy(self._prices).to(self._x.device), torch.zeros_like(self._x)
+        for mine, v, t, is_odd in self._chosen:
+            row = torch.floor(t + 0.5).long().clamp(0, SCALE_COUNT - 1)
+            k = v.abs().ceil().long().clamp(max=prices.shape[2] - 1)
+            own = torch.where(row < trellis.FIRST, logistic_bits(v, t), prices[is_odd.long(), row, k])
+            total = torch.where(mine, own, total)
+        return total

@@ -22,7 +22,7 @@ from .importance import GRID, PixelRows, at_positions
 from .prior import Follower
 from .rounding import CAUTION, Linked, round_cheaply
 from .transform import FINE, Answer, Latent, Steps, Transform
-from .walk import exact_kernels
+from .walk import exact_kernels, values_of
 
 STRIP_PIXELS = 3 << 20
 """Pixels that one strip holds (halo not counted), about: some 300 MB of features."""
@@ -174,8 +174,7 @@ def synthesize(
     def giving(rows_of: Rows) -> Answer:
         def answer(latent: Latent, steps: Steps, h: Tensor) -> Tensor:
             k = symbols[latent.index][:, :, rows_of(config.stages[latent.group].stride)]
-            values = torch.from_numpy(np.ascontiguousarray(k)).to(rho.device).float()
-            return values * 0.5 if halves else values
+            return values_of(k, rho.device, halves)
 
         return answer
 

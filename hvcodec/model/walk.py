@@ -146,7 +146,7 @@ def _layer(
             seen = None
             if number == 1:
                 known = k.reshape(layer.channels, rows, columns)[:, read]
-                seen = magnitudes(_values(known, features.device, halves))
+                seen = magnitudes(values_of(known[None], features.device, halves))
             t = round_index(exact.predict(a, seen, rho, in_trellis=halves))[0, :, keep]
             indices[:, write] = t.to(torch.uint8).cpu().numpy()
         positions = np.flatnonzero(parity == 1 - number)
@@ -156,8 +156,9 @@ def _layer(
     return k.reshape(layer.channels, rows, columns)
 
 
-def _values(k: Array, device: torch.device, halves: bool) -> Tensor:
-    values = torch.from_numpy(np.ascontiguousarray(k))[None].to(device).float()
+def values_of(symbols: Array, device: torch.device, halves: bool) -> Tensor:
+    """Symbols, or values in half steps, as values in steps on a device."""
+    values = torch.from_numpy(np.ascontiguousarray(symbols)).to(device).float()
     return values * 0.5 if halves else values
 
 
@@ -165,7 +166,7 @@ def _absorb(exact: PriorLayer, features: Tensor, k: Array, rho: Tensor, width: i
     rows, columns = features.shape[-2:]
     result = torch.empty((1, width, rows, columns), dtype=torch.uint8, device=features.device)
     for read, keep, write in _strips(rows, columns, halo=1):
-        seen = magnitudes(_values(k[:, read], features.device, halves))
+        seen = magnitudes(values_of(k[None, :, read], features.device, halves))
         part = exact.absorb(_channels_last(features[:, :, read]), seen, rho)
         result[:, :, write] = part[:, :, keep].to(torch.uint8)
     return result

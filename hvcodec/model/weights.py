@@ -125,9 +125,8 @@ def from_tensors(config: ModelConfig, tensors: dict[str, Tensor]) -> tuple[Model
     half_widths = take("tables.half_widths", None, torch.int32)
     counts = take("tables.counts", None, torch.int32)
     has_trellis = any(name.startswith("trellis.") for name in tensors)
-    parts = [
-        take(f"trellis.{part}", None, torch.int32).numpy() for part in ("evens", "half_widths", "counts") if has_trellis
-    ]
+    names = ("evens", "half_widths", "counts") if has_trellis else ()
+    parts = [take(f"trellis.{name}", None, torch.int32).numpy() for name in names]
     if tensors:
         raise ModelError(f"the weights hold unknown tensors ({', '.join(sorted(tensors)[:3])}); update hvcodec")
     try:

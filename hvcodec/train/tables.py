@@ -16,7 +16,7 @@ from hvcodec.model import Model
 from hvcodec.model.strips import Choice, analyze
 from hvcodec.model.walk import walk_prior
 from hvcodec.model.weights import from_tensors, to_tensors
-from hvcodec.trellis import FIRST, Pass, bands
+from hvcodec.trellis import FIRST, Pass
 
 from .draws import generator
 
@@ -82,9 +82,9 @@ def fit_tables(
     n_pixels = max(1, len(pixels) - cut) * pixels.shape[2] * pixels.shape[3]
     bits = {name: _bits(kind, fresh.scalar) / n_pixels for name, kind in kinds.items()}
     whole = seen + fresh
-    linked = TrellisTables.logistic() if trellis else None
-    for _ in range(_ROUNDS if linked is not None else 0):
-        assert linked is not None
+    linked = None
+    for _ in range(_ROUNDS if trellis else 0):
+        linked = linked or TrellisTables.logistic()
         both = sum(count(Choice(caution, prices=linked.prices)), Counts.none())
         linked = TrellisTables.fit(both.parities, both.linked)
     return Fitted(Tables.fit(whole.scalar), linked, bits)
@@ -106,8 +106,7 @@ def _count(model: Model, picture: Tensor, level: int, choice: Choice) -> Counts:
             total.scalar += histogram(chosen.reshape(-1), indices.reshape(-1))
             return chosen
         stride = model.config.layers[layer].stride
-        band = bands(positions, width // stride, stride)
-        linked = Pass(indices.reshape(-1), np.tile(band, len(indices)))
+        linked = Pass.of_plane(indices, positions, width // stride, stride)
         own, is_odd = linked.fitted(chosen.reshape(-1))
         total.linked += histogram(own[linked.scalar], linked.scale_idx[linked.scalar], TRELLIS_TABLES)
         k, odd = own[linked.places], is_odd[linked.places].astype(int)

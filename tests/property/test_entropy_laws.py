@@ -116,6 +116,12 @@ def test_any_bytes_give_symbols_or_a_corrupt_error(tables: Tables, chunk: bytes,
     assert encode(tables, [(symbols, scale_idx)]) == chunk
 
 
+def with_damage(chunk: bytes, data: st.DataObject) -> bytes:
+    """Up to three bytes replaced by up to three others."""
+    cut = data.draw(st.integers(0, len(chunk)))
+    return chunk[:cut] + data.draw(st.binary(max_size=3)) + chunk[cut + data.draw(st.integers(0, 3)) :]
+
+
 @LAW
 @given(any_tables, one_pass(), st.data())
 def test_a_damaged_chunk_is_never_taken_for_the_symbols_of_another(
@@ -123,8 +129,7 @@ def test_a_damaged_chunk_is_never_taken_for_the_symbols_of_another(
 ) -> None:
     symbols, scale_idx = one
     chunk = encode(tables, [one])
-    cut = data.draw(st.integers(0, len(chunk)))
-    damaged = chunk[:cut] + data.draw(st.binary(max_size=3)) + chunk[cut + data.draw(st.integers(0, 3)) :]
+    damaged = with_damage(chunk, data)
     try:
         decoder = LayerDecoder(damaged, tables)
         found = decoder.decode(scale_idx)
@@ -262,8 +267,7 @@ def test_a_damaged_trellis_chunk_is_never_taken_for_the_symbols_of_another(
 ) -> None:
     symbols, linked = one
     chunk = encode_linked(tables, [one])
-    cut = data.draw(st.integers(0, len(chunk)))
-    damaged = chunk[:cut] + data.draw(st.binary(max_size=3)) + chunk[cut + data.draw(st.integers(0, 3)) :]
+    damaged = with_damage(chunk, data)
     try:
         decoder = LayerDecoder(damaged, SCALAR, tables)
         found, _ = decoder.decode_linked(linked)

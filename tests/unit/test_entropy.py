@@ -30,10 +30,13 @@ UINT8 = np.uint8
 
 def hand_tables() -> Tables:
     """Tables of whole numbers that no library computes: half widths 1..13, uneven counts."""
-    half_widths = 1 + np.arange(64) % 13
+    return uneven_tables(1 + np.arange(64) % 13, 7, 23)
+
+
+def uneven_tables(half_widths: NDArray[np.int64], factor: int, modulus: int) -> Tables:
     rows = []
     for k in half_widths:
-        row = 3 + np.arange(2 * k + 2) * 7 % 23
+        row = 3 + np.arange(2 * k + 2) * factor % modulus
         row[k] += 65536 - row.sum()
         rows.append(row)
     return Tables(half_widths, np.concatenate(rows))
@@ -612,13 +615,7 @@ def test_information_of_known_symbols() -> None:
 def hand_trellis() -> TrellisTables:
     """Frequencies that no library computes: all shares of even symbols, and narrow tables with uneven counts."""
     evens = 1 + np.arange(2 * 54).reshape(2, 54) * 612
-    half_widths = 1 + np.arange(226) % 5
-    rows = []
-    for k in half_widths:
-        row = 3 + np.arange(2 * k + 2) * 11 % 29
-        row[k] += 65536 - row.sum()
-        rows.append(row)
-    return TrellisTables(evens, Tables(half_widths, np.concatenate(rows)))
+    return TrellisTables(evens, uneven_tables(1 + np.arange(226) % 5, 11, 29))
 
 
 def encode_linked(trellis: TrellisTables, *passes: tuple[Any, Pass]) -> bytes:
