@@ -58,6 +58,17 @@ _ESCAPE_CLASSES = 15
 _CLASS_MODEL = _categorical(np.array([1 << (15 - m) for m in range(_ESCAPE_CLASSES - 1)] + [4]))
 
 
+# Probabilities of 0..t standard deviations, odd functions.
+
+
+def _gaussian(t: float) -> float:
+    return 0.5 * math.erf(t / math.sqrt(2))
+
+
+def _logistic(t: float) -> float:
+    return 0.5 * math.tanh(t * math.pi / math.sqrt(12))
+
+
 @dataclass(frozen=True, eq=False)
 class Tables:
     """The frequency tables of a model, 64 for scalar symbols; immutable, checked, and safe to share between threads.
@@ -106,16 +117,15 @@ class Tables:
     @classmethod
     def gaussian(cls) -> Tables:
         """Tables of normal distributions with the standard deviations SCALES."""
-        return cls._parametric(lambda t: 0.5 * math.erf(t / math.sqrt(2)))
+        return cls._parametric(_gaussian)
 
     @classmethod
     def logistic(cls) -> Tables:
         """Tables of logistic distributions (heavier tails) with the standard deviations SCALES."""
-        return cls._parametric(lambda t: 0.5 * math.tanh(t * math.pi / math.sqrt(12)))
+        return cls._parametric(_logistic)
 
     @classmethod
     def _parametric(cls, centred_cdf: Callable[[float], float]) -> Tables:
-        """`centred_cdf(t)` is the probability of 0..t standard deviations, an odd function."""
         half_widths = np.clip(np.ceil(6 * SCALES), 1, MAX_HALF_WIDTH).astype(np.int32)
         tables = []
         for half_width, scale in zip(half_widths, SCALES, strict=True):
@@ -197,10 +207,18 @@ class TrellisTables:
         object.__setattr__(self, "evens", frozen)
 
     @classmethod
+    def gaussian(cls) -> TrellisTables:
+        """Frequencies of normal distributions, each bin as wide as what lies nearest to its value."""
+        return cls._parametric(Tables.gaussian(), _gaussian)
+
+    @classmethod
     def logistic(cls) -> TrellisTables:
         """Frequencies of logistic distributions, each bin as wide as what lies nearest to its value."""
+        return cls._parametric(Tables.logistic(), _logistic)
+
+    @classmethod
+    def _parametric(cls, scalar: Tables, centred_cdf: Callable[[float], float]) -> TrellisTables:
         evens = np.empty((2, _N_TABLES - FIRST), np.int32)
-        scalar = Tables.logistic()
         half_widths: list[int] = scalar.half_widths[:FIRST].tolist()
         counts: list[NDArray[Any]] = [scalar.table(index) for index in range(FIRST)]
         for row, scale in enumerate(SCALES[FIRST:]):
@@ -211,7 +229,7 @@ class TrellisTables:
                 edges = np.abs(k) + np.array([[-0.5], [0.5]])
                 if odd:
                     edges = np.where(k == 0, [[-0.25], [0.25]], np.where(np.abs(k) == 1, [[0.25], [1.0]], edges - 0.5))
-                low, high = 0.5 * np.tanh(edges * (math.pi / math.sqrt(12) / scale))
+                low, high = np.vectorize(centred_cdf)(edges / scale)
                 mass = high - low
                 even = mass[k % 2 == 0].sum() / mass.sum()
                 evens[odd, row] = np.clip(np.rint(even * _TOTAL), 1, _TOTAL - 1)
@@ -229,6 +247,15 @@ class TrellisTables:
         seen = parities + expected
         evens = np.clip(np.rint(seen[..., 0] / seen.sum(axis=-1) * _TOTAL), 1, _TOTAL - 1).astype(np.int32)
         return cls(evens, Tables.fit(histograms, prior=prior.tables))
+
+    def information_bits(self, symbols: NDArray[np.int16], linked: Pass) -> float:
+        """Information content of the symbols of a pass under these tables, escapes included, in bits."""
+        own, row = symbols[linked.places], linked.scale_idx[linked.places]
+        odd, parity = linked.are_odd(own).view(np.uint8), own & 1
+        evens = self.evens[odd, row - FIRST]
+        bits = float((16.0 - np.log2(np.where(parity == 0, evens, _TOTAL - evens))).sum())
+        bits += self.tables.information_bits(own >> 1, rests_index(row, odd, parity).astype(np.uint8))
+        return bits + self.tables.information_bits(symbols[linked.scalar], linked.scale_idx[linked.scalar])
 
     @cached_property
     def weights(self) -> NDArray[np.float64]:

@@ -225,14 +225,7 @@ def test_passes_of_both_kinds_mix(tables: TrellisTables, layer: list[LinkedPass 
 @LAW
 @given(any_trellis, linked_passes)
 def test_a_trellis_chunk_is_hardly_longer_than_its_information(tables: TrellisTables, layer: list[LinkedPass]) -> None:
-    bits = 0.0
-    for symbols, linked in layer:
-        own, row = symbols[linked.places], linked.scale_idx[linked.places] - trellis.FIRST
-        odd, parity = linked.are_odd(own).astype(int), own & 1
-        evens = tables.evens[odd, row]
-        bits += float((16 - np.log2(np.where(parity == 1, 65536 - evens, evens))).sum())
-        bits += tables.tables.information_bits(own >> 1, (10 + 4 * row + 2 * odd + parity).astype(np.uint8))
-        bits += tables.tables.information_bits(symbols[linked.scalar], linked.scale_idx[linked.scalar])
+    bits = sum(tables.information_bits(*one) for one in layer)
     assert len(encode_linked(tables, layer)) <= 1.003 * bits / 8 + 3
 
 

@@ -754,7 +754,7 @@ def test_zeros_in_a_trellis_take_no_byte() -> None:
 
 
 def ideal_bits(trellis: TrellisTables, symbols: NDArray[np.int16], linked: Pass) -> float:
-    """Information content of a pass, part by part."""
+    """Information content of a pass, part by part, whatever `information_bits` says."""
     own, row = symbols[linked.places], linked.scale_idx[linked.places] - FIRST
     odd, parity = linked.are_odd(own).astype(int), own & 1
     even = trellis.evens[odd, row] / 65536
@@ -769,6 +769,14 @@ def test_a_trellis_pass_takes_its_information_and_three_bytes() -> None:
     for trellis in (hand_trellis(), TrellisTables.logistic()):
         ideal_bytes = ideal_bits(trellis, symbols, linked) / 8
         assert ideal_bytes <= len(check_linked(trellis, (symbols, linked))) <= 1.0001 * ideal_bytes + 4
+
+
+@pytest.mark.parametrize(("n", "low", "high"), [(0, 0, 64), (1, 10, 11), (500, 0, 10), (500, 10, 64), (5000, 0, 64)])
+def test_information_of_a_trellis_pass(n: int, low: int, high: int) -> None:
+    linked = random_pass(n, 20, low, high)
+    symbols = symbols_for(linked, 21)
+    for trellis in (hand_trellis(), TrellisTables.gaussian()):
+        assert trellis.information_bits(symbols, linked) == pytest.approx(ideal_bits(trellis, symbols, linked))
 
 
 def test_prices_are_what_symbols_take() -> None:
@@ -884,6 +892,23 @@ def test_logistic_trellis_tables_know_their_grids() -> None:
     evens = TrellisTables.logistic().evens / 65536
     assert (evens[0, :5] > evens[1, :5] + 0.1).all()
     np.testing.assert_allclose(evens[:, 20:45], 0.5, atol=0.05)
+
+
+@pytest.mark.parametrize("odd", [0, 1])
+@pytest.mark.parametrize("family", ["gaussian", "logistic"])
+def test_parametric_trellis_tables_are_of_what_lies_nearest(family: str, odd: int) -> None:
+    """Symbols of the standard deviation 1 on one grid: 0, 1, 2, ... on the even and 0, 0.5, 1.5, ... on the odd one."""
+    rng, n = np.random.default_rng(22), 1_000_000
+    x = rng.normal(size=n) if family == "gaussian" else rng.logistic(scale=np.sqrt(3) / np.pi, size=n)
+    k = (np.sign(x) * np.ceil(np.abs(x)) * (np.abs(x) > 0.25) if odd else np.rint(x)).astype(int)
+    trellis, index = getattr(TrellisTables, family)(), 20
+    assert trellis.evens[odd, index - FIRST] / 65536 == pytest.approx((k % 2 == 0).mean(), abs=0.002)
+    for parity in (0, 1):
+        rests = k[k % 2 == parity] >> 1
+        number = FIRST + 4 * (index - FIRST) + 2 * odd + parity
+        middle = int(trellis.tables.half_widths[number])
+        found = trellis.tables.table(number)[middle - 2 : middle + 2] / 65536
+        np.testing.assert_allclose(found, [(rests == rest).mean() for rest in (-2, -1, 0, 1)], atol=0.003)
 
 
 def counted(symbols: NDArray[np.int16], linked: Pass) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
