@@ -8,16 +8,15 @@ The model's own tables, fitted to symbols of training pictures, stand against no
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from .environment import environment
-from .pictures import Sample
+from hvcodec import Codec, Picture, container
 
-if TYPE_CHECKING:
-    from hvcodec import Codec
-    from hvcodec.entropy import Tables
+from .environment import environment
+from .passes import passes_of
+from .pictures import Sample
 
 STUDY = "context"
 RHOS = (8, 16, 24, 32, 40, 48)
@@ -25,11 +24,9 @@ RHOS = (8, 16, 24, 32, 40, 48)
 
 def measure(samples: Sequence[Sample], tick: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """Information content of the symbols of all pictures, by rate, without and with context inside layers."""
-    from hvcodec import Codec
-    from hvcodec.entropy import Tables
-
     codec, rows = Codec(device="cpu"), []
-    kinds = codec.tables, Tables.gaussian(), Tables.logistic()
+    own = codec.trellis or codec.tables  # which of them the encoder takes
+    kinds = own, own.gaussian(), own.logistic()
     for rho in RHOS:
         total = np.zeros((2, len(kinds)))
         for sample in samples:
@@ -56,25 +53,10 @@ def measure(samples: Sequence[Sample], tick: Callable[[], None] = lambda: None) 
     return {**document, "rows": rows}
 
 
-def _bits(codec: Codec, kinds: Sequence[Tables], pixels: np.ndarray[Any, Any], rho: int) -> np.ndarray[Any, Any]:
+def _bits(codec: Codec, kinds: Sequence[Any], pixels: np.ndarray[Any, Any], rho: int) -> np.ndarray[Any, Any]:
     """Information content of the symbols of both passes under some tables, (2, tables)."""
-    from hvcodec import Picture, container
-    from hvcodec.model.walk import walk_prior
-
     encoded = codec.encode(Picture(pixels), (rho,) * codec.n_groups)
-    file = container.unpack(encoded.data)
-    symbols = codec.decode_symbols(file)
     totals = np.zeros((2, len(kinds)))
-
-    def count(layer: int, indices: np.ndarray[Any, Any], positions: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        planes = symbols[layer]
-        chosen = np.take(planes.reshape(len(planes), -1), positions, axis=1)
-        row, column = divmod(int(positions[0]), planes.shape[2])
-        totals[(row + column) % 2] += [
-            tables.information_bits(chosen.reshape(-1), indices.reshape(-1)) for tables in kinds
-        ]
-        return chosen
-
-    height, width = pixels.shape[:2]
-    walk_prior(codec.model.prior, encoded.rho, height, width, [len(chunk) > 0 for chunk in file.chunks], count)
+    for one in passes_of(codec, container.unpack(encoded.data)):
+        totals[one.colour] += [one.bits(tables) for tables in kinds]
     return totals

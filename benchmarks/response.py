@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from hvcodec import Codec, Picture, container
-from hvcodec.model.walk import walk_prior
 
 from . import store
 from .environment import environment
+from .passes import passes_of, tables_of
 from .pictures import Sample, spread
 
 STUDY = "response"
@@ -26,7 +26,6 @@ BASES = (12, 24, 36, 48)
 OFFSETS = (-9, -6, -3, 0, 3, 6, 9)
 PICTURES = 3
 Row = dict[str, Any]
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def count(samples: Sequence[Sample], n_groups: int) -> int:
@@ -76,17 +75,8 @@ def estimate(codec: Codec, picture: Picture, level: int) -> Row:
     """Bytes of a real file, and those that its symbols should take."""
     encoded = codec.encode(picture, [level] * codec.n_groups)
     file = container.unpack(encoded.data)
-    symbols = codec.decode_symbols(file)
-    bits = 0.0
-
-    def exchange(layer: int, indices: Array, positions: Array) -> Array:
-        nonlocal bits
-        chosen = np.take(symbols[layer].reshape(len(symbols[layer]), -1), positions, axis=1)
-        bits += codec.tables.information_bits(chosen.reshape(-1), indices.reshape(-1))
-        return chosen
-
-    present = [len(chunk) > 0 for chunk in file.chunks]
-    walk_prior(codec.model.prior, encoded.rho, picture.height, picture.width, present, exchange)
+    tables = tables_of(codec, file)
+    bits = sum(one.bits(tables) for one in passes_of(codec, file))
     return {"n_bytes": encoded.n_bytes, "estimated_bytes": round(bits / 8, 1)}
 
 

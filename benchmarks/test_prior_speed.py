@@ -47,7 +47,8 @@ def picture() -> Picture:
 def test_walk(benchmark: BenchmarkFixture, picture: Picture, model: str) -> None:
     codec = Codec(MODELS[model], device="cpu")
     rho = (RHO,) * codec.n_groups
-    symbols = codec.decode_symbols(container.unpack(codec.encode(picture, rho).data))
+    file = container.unpack(codec.encode(picture, rho).data)
+    symbols, halves = codec.decode_symbols(file), file.header.in_trellis
     present = [bool(planes.any()) for planes in symbols]
 
     def given(layer: int, indices: NDArray[np.uint8], positions: NDArray[Any]) -> Symbols:
@@ -55,7 +56,7 @@ def test_walk(benchmark: BenchmarkFixture, picture: Picture, model: str) -> None
         return np.take(planes.reshape(len(planes), -1), positions, axis=1)
 
     def walk() -> list[Symbols]:
-        return walk_prior(codec.model.prior, rho, picture.height, picture.width, present, given)
+        return walk_prior(codec.model.prior, rho, picture.height, picture.width, present, given, halves=halves)
 
     walked = benchmark.pedantic(walk, rounds=ROUNDS, warmup_rounds=1)
     for ours, theirs in zip(walked, symbols, strict=True):

@@ -6,20 +6,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hvcodec_benchmarks.passes import passes_of, tables_of
 from synthetic import MODES, picture
 
 from hvcodec import container
 from hvcodec.codec import Codec, Encoded
 from hvcodec.errors import CorruptError, DesyncError, HVCodecError
-from hvcodec.model.walk import walk_prior
 from hvcodec.picture import Picture
 
-Array = np.ndarray[Any, np.dtype[Any]]
 GOLDEN_MODEL = Path(__file__).parents[1] / "golden" / "models" / "tiny.safetensors"
 N_CASES = 200
 N_LAYERS = 6
@@ -320,35 +318,34 @@ def test_wrong_symbols_are_reported_where_they_begin(layer: int, tiny_codec: Cod
 # --- rate -----------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(params=["tiny", "trellis"])
+def either_codec(request: pytest.FixtureRequest) -> Codec:
+    """Golden models without and with a trellis."""
+    return Codec(GOLDEN_MODEL.with_stem(request.param), device="cpu")
+
+
 def information_bits(codec: Codec, encoded: Encoded) -> list[float]:
     """Information content of each layer under the tables of the model."""
     file = container.unpack(encoded.data)
-    symbols = codec.decode_symbols(file)
-    bits = [0.0] * len(symbols)
-
-    def count(layer: int, indices: Array, positions: Array) -> Array:
-        chosen = symbols[layer].reshape(len(symbols[layer]), -1)[:, positions]
-        bits[layer] += codec.tables.information_bits(chosen.reshape(-1), indices.reshape(-1))
-        return chosen
-
-    present = [bool(planes.any()) for planes in symbols]
-    header = file.header
-    walk_prior(codec.model.prior, header.rho, header.height, header.width, present, count)
+    tables, bits = tables_of(codec, file), [0.0] * N_LAYERS
+    for one in passes_of(codec, file):
+        bits[one.layer] += one.bits(tables)
     return bits
 
 
 @pytest.mark.parametrize("value", [0, 15, 30, 45, 63])
-def test_chunks_take_their_information_content(value: int, tiny_codec: Codec) -> None:
-    encoded = tiny_codec.encode(picture(300, 200, seed=value), [value] * 5)
+def test_chunks_take_their_information_content(value: int, either_codec: Codec) -> None:
+    encoded = either_codec.encode(picture(300, 200, seed=value), [value] * 5)
     header = container.read_header(encoded.data)
-    for size, bits in zip(header.chunk_sizes, information_bits(tiny_codec, encoded), strict=True):
+    assert header.in_trellis == (either_codec.trellis is not None)
+    for size, bits in zip(header.chunk_sizes, information_bits(either_codec, encoded), strict=True):
         assert bits / 8 - FREE_BYTES <= size <= 1.003 * bits / 8 + 6
     assert len(encoded.data) - sum(header.chunk_sizes) <= 64
 
 
-def test_tiny_pictures_pay_a_few_bytes_for_each_layer(tiny_codec: Codec) -> None:
+def test_tiny_pictures_pay_a_few_bytes_for_each_layer(either_codec: Codec) -> None:
     for shown, rho, _ in cases(20, seed=7):
         plain = Picture(shown.pixels)
-        encoded = tiny_codec.encode(plain, rho)
-        content = sum(information_bits(tiny_codec, encoded)) / 8
+        encoded = either_codec.encode(plain, rho)
+        content = sum(information_bits(either_codec, encoded)) / 8
         assert content <= len(encoded.data) <= 1.003 * content + 6 * N_LAYERS + 64
