@@ -7,6 +7,7 @@ the whole; this is the one benchmark that looks below the public API.
 from __future__ import annotations
 
 import json
+import pkgutil
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +26,13 @@ from .pictures import Sample
 
 STUDY = "stages"
 STAGES = ("analysis", "prior", "coder", "synthesis")
-EXACT = ("encode_symbols", "decode_symbols")
-CODER = {"LayerEncoder": ("encode", "chunk"), "LayerDecoder": ("decode", "finish")}
+EXACT = {"codec.Codec": ("encode_symbols", "decode_symbols")}
+CODER = {
+    "entropy.LayerEncoder": ("encode", "encode_linked", "chunk"),
+    "entropy.LayerDecoder": ("decode", "decode_linked", "finish"),
+    "codec.Codec": ("_linked",),  # not Pass.of_plane, which analysis calls too
+    "trellis.Pass": ("fitted",),
+}
 RHOS = (16, 32, 48)
 REPEATS = 5
 
@@ -53,17 +59,14 @@ class Stopwatch:
 @contextmanager
 def watched() -> Iterator[tuple[Stopwatch, Stopwatch]]:
     """Time the exact part of the codec and, inside it, the entropy coder, while the context lasts."""
-    from hvcodec import codec
-
     exact, coder = Stopwatch(), Stopwatch()
     with ExitStack() as patches:
-        for name in EXACT:
-            timed = exact.around(getattr(codec.Codec, name))
-            patches.enter_context(mock.patch.object(codec.Codec, name, timed))
-        for holder, names in CODER.items():
-            for name in names:
-                timed = coder.around(getattr(getattr(codec, holder), name))
-                patches.enter_context(mock.patch.object(getattr(codec, holder), name, timed))
+        for watch, holders in ((exact, EXACT), (coder, CODER)):
+            for path, names in holders.items():
+                holder = pkgutil.resolve_name(f"hvcodec.{path}")
+                for name in names:
+                    timed = watch.around(getattr(holder, name))
+                    patches.enter_context(mock.patch.object(holder, name, timed))
         yield exact, coder
 
 

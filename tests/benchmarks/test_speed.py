@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hvcodec_benchmarks import speed, speed_cuda, stages, store
 from hvcodec_benchmarks.pictures import Sample
 from hvcodec_benchmarks.speed import Variant
+from synthetic import picture
 
+from hvcodec.codec import Codec
+from hvcodec.entropy import LayerDecoder, LayerEncoder
+from hvcodec.trellis import Pass
+
+TRELLIS = Path(__file__).parents[1] / "golden" / "models" / "trellis.safetensors"
 WEBP = Variant("webp-m6", "WebP")
 
 
@@ -72,6 +80,23 @@ def test_stages_of_encoding_and_decoding(samples: list[Sample]) -> None:
     assert all(time_s > 0 for time_s in encode["times_s"][:3])
     assert encode["times_s"][3] == 0
     assert all(time_s > 0 for time_s in decode["times_s"][1:])
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(LayerEncoder, "encode_linked"), (LayerDecoder, "decode_linked"), (Pass, "fitted"), (Codec, "_linked")],
+)
+def test_what_a_trellis_takes_is_the_coder_s(owner: type, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    codec, original, delay_s = Codec(TRELLIS, device="cpu"), getattr(owner, name), 0.1
+
+    def slow(*args: Any) -> Any:
+        time.sleep(delay_s)
+        return original(*args)
+
+    monkeypatch.setattr(owner, name, slow)
+    with stages.watched() as (exact, coder):
+        codec.decode(codec.encode(picture(64, 64), [50] * 5).data)
+    assert exact.seconds > coder.seconds > delay_s
 
 
 def test_crops_per_second_come_from_the_log_of_a_run(tmp_path: Path) -> None:
