@@ -41,6 +41,7 @@ def fields(draw: st.DrawFn) -> dict[str, Any]:
         "chunks": chunks,
         "digests": draw(st.none() | digests),
         "extras": draw(st.dictionaries(kinds, bodies, max_size=6)),
+        "in_trellis": draw(st.booleans()),
     }
 
 
@@ -57,6 +58,7 @@ def fields_of(file: File) -> dict[str, Any]:
         "chunks": list(file.chunks),
         "digests": None if header.digests is None else list(header.digests),
         "extras": file.extras,
+        "in_trellis": header.in_trellis,
     }
 
 
@@ -132,7 +134,7 @@ def test_reader_written_from_the_document_agrees(args: dict[str, Any]) -> None:
     }
     found = read(pack(**args))
     assert (found["Width"], found["Height"]) == (args["width"], args["height"])
-    assert (found["grey"], found["depth"]) == (args["grey"], args["depth"])
+    assert (found["grey"], found["depth"], found["trellis"]) == (args["grey"], args["depth"], args["in_trellis"])
     assert (found["Model_Id"], found["Rho"]) == (args["model_id"], args["rho"])
     assert found["chunks"] == args["chunks"]
     assert [layer.get("Symbol_Digest") for layer in found["layers"]] == (
