@@ -81,6 +81,8 @@ class HvcodecModel(CompressionModel):
     def forward(self, x: Tensor) -> dict[str, Any]:
         """The picture that symbols rounded as the encoder does give, and their likelihoods, without coding.
 
+        Scalar symbols: where a model has a trellis, `compress` writes other files than are estimated here.
+
         CompressAI only ever sums logarithms of likelihoods, and our forward pass adds up the bits of each
         stride, so a likelihood here is that of a pixel's equal share of them.
         """
