@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from hvcodec import Codec, Picture, container
+from hvcodec.entropy import Tables, TrellisTables
 
 from .environment import environment
-from .passes import passes_of
+from .passes import Kind, own_kind, passes_of
 from .pictures import Sample
 
 STUDY = "context"
@@ -25,8 +26,8 @@ RHOS = (8, 16, 24, 32, 40, 48)
 def measure(samples: Sequence[Sample], tick: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """Information content of the symbols of all pictures, by rate, without and with context inside layers."""
     codec, rows = Codec(device="cpu"), []
-    own = codec.trellis or codec.tables  # which of them the encoder takes
-    kinds = own, own.gaussian(), own.logistic()
+    parametric = [(Tables.gaussian(), TrellisTables.gaussian()), (Tables.logistic(), TrellisTables.logistic())]
+    kinds = [own_kind(codec), *parametric]
     for rho in RHOS:
         total = np.zeros((2, len(kinds)))
         for sample in samples:
@@ -53,10 +54,10 @@ def measure(samples: Sequence[Sample], tick: Callable[[], None] = lambda: None) 
     return {**document, "rows": rows}
 
 
-def _bits(codec: Codec, kinds: Sequence[Any], pixels: np.ndarray[Any, Any], rho: int) -> np.ndarray[Any, Any]:
+def _bits(codec: Codec, kinds: Sequence[Kind], pixels: np.ndarray[Any, Any], rho: int) -> np.ndarray[Any, Any]:
     """Information content of the symbols of both passes under some tables, (2, tables)."""
     encoded = codec.encode(Picture(pixels), (rho,) * codec.n_groups)
     totals = np.zeros((2, len(kinds)))
     for one in passes_of(codec, container.unpack(encoded.data)):
-        totals[one.colour] += [one.bits(tables) for tables in kinds]
+        totals[one.colour] += [one.bits(kind) for kind in kinds]
     return totals

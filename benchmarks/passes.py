@@ -15,41 +15,49 @@ from hvcodec.trellis import Pass
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+Kind = tuple[Tables, TrellisTables | None]
+"""Tables without a trellis, and those for one."""
+
+
 class CodedPass(NamedTuple):
     """The symbols of one colour of a layer's checkerboard."""
 
     layer: int
     colour: int  # 0 is coded first, 1 with it as context
     symbols: Array
-    how: Any  # their scale indices or, in a trellis, the Pass: what their kind of tables asks for
+    how: Array | Pass  # their scale indices or, in a trellis, the pass
 
-    def bits(self, tables: Any) -> float:
-        """Information content under some tables of their kind."""
-        return float(tables.information_bits(self.symbols, self.how))
+    def bits(self, kind: Kind) -> float:
+        """Information content under some tables."""
+        scalar, linked = kind
+        if isinstance(self.how, Pass):
+            assert linked is not None
+            return linked.information_bits(self.symbols, self.how)
+        return scalar.information_bits(self.symbols, self.how)
 
 
-def tables_of(codec: Codec, file: File) -> Tables | TrellisTables | None:
-    """What the symbols of a file are coded with."""
-    return codec.trellis if file.header.in_trellis else codec.tables
+def own_kind(codec: Codec) -> Kind:
+    """The tables of a model."""
+    return codec.tables, codec.trellis
 
 
 def passes_of(codec: Codec, file: File) -> list[CodedPass]:
     """All passes of a file, in the order of coding."""
     header, found = file.header, list[CodedPass]()
-    layers = codec.decode_symbols(file)
+    layers, linked = codec.decode_symbols(file), codec.linked_groups(header.in_trellis)
 
     def note(layer: int, indices: Array, positions: Array) -> Array:
         planes = layers[layer]
         _, _, columns = planes.shape
         chosen = np.take(planes.reshape(len(planes), -1), positions, axis=1)
-        symbols, how = chosen.reshape(-1), indices.reshape(-1)
-        if header.in_trellis:
-            how = Pass.of_plane(indices, positions, columns, codec.model.config.layers[layer].stride)
+        symbols, how, shape = chosen.reshape(-1), indices.reshape(-1), codec.model.config.layers[layer]
+        if shape.group in linked:
+            how = Pass.of_plane(indices, positions, columns, shape.stride)
             symbols, _ = how.fitted(symbols)
         row, column = divmod(int(positions[0]), columns)
         found.append(CodedPass(layer, (row + column) % 2, symbols, how))
         return chosen
 
     present = [bool(planes.any()) for planes in layers]
-    walk_prior(codec.model.prior, header.rho, header.height, header.width, present, note, halves=header.in_trellis)
+    walk_prior(codec.model.prior, header.rho, header.height, header.width, present, note, linked=linked)
     return found

@@ -18,7 +18,7 @@ from hvcodec import Codec, Picture, container
 
 from . import store
 from .environment import environment
-from .passes import passes_of, tables_of
+from .passes import own_kind, passes_of
 from .pictures import Sample, spread
 
 STUDY = "response"
@@ -74,9 +74,7 @@ def group_bytes(codec: Codec, picture: Picture, rho: Sequence[int]) -> list[int]
 def estimate(codec: Codec, picture: Picture, level: int) -> Row:
     """Bytes of a real file, and those that its symbols should take."""
     encoded = codec.encode(picture, [level] * codec.n_groups)
-    file = container.unpack(encoded.data)
-    tables = tables_of(codec, file)
-    bits = sum(one.bits(tables) for one in passes_of(codec, file))
+    bits = sum(one.bits(own_kind(codec)) for one in passes_of(codec, container.unpack(encoded.data)))
     return {"n_bytes": encoded.n_bytes, "estimated_bytes": round(bits / 8, 1)}
 
 

@@ -48,7 +48,7 @@ def test_walk(benchmark: BenchmarkFixture, picture: Picture, model: str) -> None
     codec = Codec(MODELS[model], device="cpu")
     rho = (RHO,) * codec.n_groups
     file = container.unpack(codec.encode(picture, rho).data)
-    symbols, halves = codec.decode_symbols(file), file.header.in_trellis
+    symbols, linked = codec.decode_symbols(file), codec.linked_groups(file.header.in_trellis)
     present = [bool(planes.any()) for planes in symbols]
 
     def given(layer: int, indices: NDArray[np.uint8], positions: NDArray[Any]) -> Symbols:
@@ -56,7 +56,7 @@ def test_walk(benchmark: BenchmarkFixture, picture: Picture, model: str) -> None
         return np.take(planes.reshape(len(planes), -1), positions, axis=1)
 
     def walk() -> list[Symbols]:
-        return walk_prior(codec.model.prior, rho, picture.height, picture.width, present, given, halves=halves)
+        return walk_prior(codec.model.prior, rho, picture.height, picture.width, present, given, linked=linked)
 
     walked = benchmark.pedantic(walk, rounds=ROUNDS, warmup_rounds=1)
     for ours, theirs in zip(walked, symbols, strict=True):

@@ -35,6 +35,7 @@ from .model.walk import walk_prior
 from .picture import Picture
 from .profiles import MOST_MASKING
 from .targets import METRICS
+from .trellis import NO_GROUPS, Groups
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16"]
@@ -86,7 +87,7 @@ class Encoded:
     rho: tuple[int, ...]
     _codec: Codec = field(repr=False)
     _symbols: Symbols = field(repr=False)
-    _in_trellis: bool = field(repr=False)
+    _linked: Groups = field(repr=False)
     _like: Picture = field(repr=False)
 
     def decoded(self) -> Picture:
@@ -95,7 +96,7 @@ class Encoded:
 
     @cached_property
     def _decoded(self) -> Picture:
-        return self._codec._synthesize([self._symbols], [self.rho], [self._like], self._in_trellis)[0]
+        return self._codec._synthesize([self._symbols], [self.rho], [self._like], self._linked)[0]
 
     # What a target can ask for (targets.Trial), measured once on the picture that the decoder will give.
 
@@ -272,15 +273,16 @@ class Codec:
             rois = _checked_rois(rois, pictures)
         checked = [rate.check(rho, self.n_groups) for rho in rhos]
         packed = [_pack_extras(picture) for picture in pictures]  # first: they are cheap to refuse
-        in_trellis = self._prices(effort) is not None
+        in_trellis = self.trellis is not None and effort > 0  # effort 0 does not ask the prior, which a trellis needs
         coded: list[Encoded | None] = [None] * len(pictures)
+        linked = self.linked_groups(in_trellis)
         for members in _by_size(pictures, [in_trellis] * len(pictures)):
             own = [pictures[i] for i in members]
             masks = None if rois is None else [rois[i] for i in members]
-            symbols = self._analyze(own, [checked[i] for i in members], effort, masks, masking, trim, go_on)
+            symbols = self._analyze(own, [checked[i] for i in members], linked, effort, masks, masking, trim, go_on)
             for i, planes in zip(members, symbols, strict=True):
                 data = self._pack(pictures[i], checked[i], planes, in_trellis, packed[i], digests)
-                coded[i] = Encoded(data, checked[i], self, planes, in_trellis, pictures[i])
+                coded[i] = Encoded(data, checked[i], self, planes, linked, pictures[i])
         return [encoded for encoded in coded if encoded is not None]
 
     def profile(self, name: str | None = None) -> rate.Profile:
@@ -330,7 +332,8 @@ class Codec:
         are_in_trellis = [file.header.in_trellis for file in files]
         for members in _by_size(blanks, are_in_trellis):
             rhos, own = [files[i].header.rho for i in members], [blanks[i] for i in members]
-            shown = self._synthesize([symbols[i] for i in members], rhos, own, are_in_trellis[members[0]])
+            linked = self.linked_groups(are_in_trellis[members[0]])
+            shown = self._synthesize([symbols[i] for i in members], rhos, own, linked)
             for i, picture in zip(members, shown, strict=True):
                 pictures[i] = picture
         return [picture for picture in pictures if picture is not None]
@@ -346,10 +349,11 @@ class Codec:
         present = [layer.index < len(chunks) and len(chunks[layer.index]) > 0 for layer in layers]
         decoders = [_decoder(index, chunk, self.tables, self.trellis) for index, chunk in enumerate(chunks)]
         is_vouched_for = file.is_intact and header.digests is not None
+        linked = self.linked_groups(header.in_trellis)
 
         def read(layer: int, indices: Array, positions: Array) -> Array:
             try:
-                if header.in_trellis:
+                if layers[layer].group in linked:
                     symbols, is_odd = decoders[layer].decode_linked(
                         self._linked(layer, indices, positions, header.width)
                     )
@@ -369,7 +373,7 @@ class Codec:
                 raise _wrong_symbols(layer, False) from err
 
         return walk_prior(
-            self.model.prior, header.rho, header.height, header.width, present, read, check, halves=header.in_trellis
+            self.model.prior, header.rho, header.height, header.width, present, read, check, linked=linked
         )
 
     def _linked(self, layer: int, indices: Array, positions: Array, width: int) -> trellis.Pass:
@@ -392,6 +396,10 @@ class Codec:
     def n_groups(self) -> int:
         return len(self.model.config.stages)
 
+    def linked_groups(self, in_trellis: bool) -> Groups:
+        """Which stride groups are in the trellis of a file, if it has one."""
+        return trellis.linked_groups(stage.stride for stage in self.model.config.stages) if in_trellis else NO_GROUPS
+
     # Nudges need gradients, whatever mode the caller is in.
     @torch.inference_mode(False)
     @torch.enable_grad()
@@ -399,6 +407,7 @@ class Codec:
         self,
         pictures: Sequence[Picture],
         rhos: Sequence[Sequence[int]],
+        linked: Groups,
         effort: int,
         rois: Sequence[Array] | None,
         masking: float,
@@ -411,11 +420,11 @@ class Codec:
         importance = combined(roi, of_masking(rows, height, width, masking) if masking else None)
         if roi is not None and self._caution(effort, None) == 0:
             importance = beyond_white(roi)
-        prices = self._prices(effort)
-        choice = strips.Choice(self._caution(effort, roi) + trim, importance=importance, prices=prices)
+        prices = self.trellis.prices if self.trellis is not None and linked else None
+        choice = strips.Choice(self._caution(effort, roi) + trim, None, importance, linked, prices)
         if ITERATIONS[effort]:
             with self._precision_of(effort):
-                task = refine.Task(self.model, rates, choice.caution, importance, roi, self.distortion, prices)
+                task = refine.Task(self.model, rates, choice.caution, importance, roi, self.distortion, linked, prices)
                 nudges = refine.refine(task, rows, height, width, ITERATIONS[effort], go_on)
             choice = choice._replace(nudges=nudges)
         # Nudges fit the symbols that were seen while they were found, so the same precision has to choose them.
@@ -424,16 +433,14 @@ class Codec:
         return [[layer[i] for layer in layers] for i in range(len(pictures))]
 
     def _synthesize(
-        self, symbols: Sequence[Symbols], rhos: Sequence[Sequence[int]], like: Sequence[Picture], in_trellis: bool
+        self, symbols: Sequence[Symbols], rhos: Sequence[Sequence[int]], like: Sequence[Picture], linked: Groups
     ) -> list[Picture]:
         """Pictures from symbols, with the kind, size, alpha and metadata of `like`."""
         stacked = [np.stack(planes) for planes in zip(*symbols, strict=True)]
         results = [np.empty_like(picture.pixels) for picture in like]
         height, width = (_aligned(side) for side in (like[0].height, like[0].width))
         with torch.inference_mode(), self._precision():
-            shown = strips.synthesize(
-                self.model.transform, stacked, self._rates(rhos), height, width, halves=in_trellis
-            )
+            shown = strips.synthesize(self.model.transform, stacked, self._rates(rhos), height, width, linked)
             for rows, pixels in shown:
                 for result, x in zip(results, pixels, strict=True):
                     _store(result, rows, x)
@@ -444,10 +451,6 @@ class Codec:
 
     def _rates(self, rhos: Sequence[Sequence[int]]) -> Tensor:
         return torch.tensor([list(rho) for rho in rhos], dtype=torch.float32, device=self.device)
-
-    def _prices(self, effort: int) -> Array | None:
-        """Of symbols in the trellis, if there is one: effort 0 does not ask the prior, which has to be asked for it."""
-        return None if self.trellis is None or effort == 0 else self.trellis.prices
 
     def _caution(self, effort: int, mask: object) -> float:
         """How far symbols are rounded in favour of the rate; where nearest is best, a mask tells where it is not."""
@@ -504,11 +507,12 @@ class Codec:
         """
         encoders = [LayerEncoder(self.tables, self.trellis) for _ in symbols]
         present = [bool(planes.any()) for planes in symbols]
+        linked_groups = self.linked_groups(in_trellis)
 
         def write(layer: int, indices: Array, positions: Array) -> Array:
             planes = symbols[layer].reshape(len(indices), -1)
             chosen = np.take(planes, positions, axis=1)
-            if not in_trellis:
+            if self.model.config.layers[layer].group not in linked_groups:
                 encoders[layer].encode(chosen.reshape(-1), indices.reshape(-1))
                 return chosen
             linked = self._linked(layer, indices, positions, width)
@@ -517,7 +521,7 @@ class Codec:
             planes[:, positions] = trellis.halves_of(own, is_odd).reshape(chosen.shape)
             return planes[:, positions]
 
-        walk_prior(self.model.prior, rho, height, width, present, write, halves=in_trellis)
+        walk_prior(self.model.prior, rho, height, width, present, write, linked=linked_groups)
         return [encoder.chunk() for encoder in encoders]
 
 

@@ -12,15 +12,15 @@ dealt out to lanes, of which each has a state of its own, so that all lanes go o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-FIRST = 10
-"""Scale index from which on symbols belong to the trellis; their standard deviation is a quarter of a step."""
+FIRST = 8
+"""Scale index from which on symbols belong to the trellis; their standard deviation is a fifth of a step."""
 
 LANE = 256
 """Symbols of a lane, at most. The first dozens of each have little choice, so that half as many would cost a third of
@@ -29,10 +29,13 @@ the gain; and a decoder takes as many steps as a lane has symbols."""
 MAX_LINKED = 16383
 """Of symbols in a trellis and beside it: twice their values are 16 bits."""
 
-_FINE, BAND = 8, 128
-"""Planes of these strides are coded in bands of so many rows of pixels, for encoders that work in strips."""
+FINE = 8
+"""The largest stride whose layers have a trellis: coarser ones gain too little, and later layers build on them."""
 
-WIDER = 2
+BAND = 128
+"""Planes are coded in bands of so many rows of pixels, for encoders that work in strips."""
+
+WIDER = 1.5
 """How many scale indices wider steps are in a trellis, whose errors are smaller than those of scalar symbols."""
 
 STATES = 32
@@ -53,6 +56,17 @@ _BRANCH = (2 * IS_ODD[_FORMER])[:, :, None] + (_FLIPS[_FORMER][:, :, None] ^ _LA
 
 Parities = Callable[[slice, Array], Array]
 """(which trellis symbols are next, in the order of the lanes, whether they are on the odd grid) -> their parities."""
+
+
+Groups = frozenset[int]
+"""Stride groups whose layers are in the trellis."""
+
+NO_GROUPS: Groups = frozenset()
+
+
+def linked_groups(strides: Iterable[int]) -> Groups:
+    """The groups, of these strides, that are in the trellis of a file that has one."""
+    return frozenset(group for group, stride in enumerate(strides) if stride <= FINE)
 
 
 class Lanes(NamedTuple):
@@ -134,9 +148,7 @@ class Pass:
 
 
 def bands(positions: Array, columns: int, stride: int, first_row: int = 0) -> Array:
-    """The number of the band that each position of a plane lies in; coarse planes are a single one."""
-    if stride > _FINE:
-        return np.zeros(len(positions), np.int64)
+    """The number of the band that each position of a plane lies in."""
     result: Array = (positions // columns + first_row) // (BAND // stride)
     return result
 

@@ -10,7 +10,9 @@ Activations are integers 0..255 (16 steps to the unit); weights sit on a grid of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -18,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hvcodec.errors import ModelError
-from hvcodec.trellis import WIDER
+from hvcodec.trellis import NO_GROUPS, WIDER, Groups
 
 from .blocks import Modules, snap
 from .config import RHO_LEVELS, SCALE_COUNT, ModelConfig
@@ -31,6 +33,40 @@ KNOTS = 10  # tables over rho are linear between ten knots, seven levels apart
 MAGNITUDE_MAX = 64
 TABLE_MAX = 32767
 EXACT_LIMIT = 1 << 24
+
+
+class _WithoutCudnn:
+    """cuDNN may choose Winograd or FFT, which are not exact; the plain kernels are.
+
+    The setting belongs to the whole process, so threads share it: the first in sets, the last out restores.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._depth = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._depth == 0:
+                # Not cudnn.flags(): that also asks for the precision, and fails where it was set in torch's new way.
+                self._before, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False
+            self._depth += 1
+
+    def __exit__(self, *exc_info: object) -> None:
+        with self._lock:
+            self._depth -= 1
+            if self._depth == 0:
+                torch.backends.cudnn.enabled = self._before
+
+
+_without_cudnn = _WithoutCudnn()
+
+
+@contextmanager
+def exact_kernels(device: torch.device) -> Iterator[None]:
+    """Convolutions that sum integers without rounding, whatever the caller set: no Winograd, no autocast."""
+    with _without_cudnn, torch.autocast(device.type, enabled=False):
+        yield
 
 
 def requantize(y: Tensor, shift: int = WEIGHT_SHIFT) -> Tensor:
@@ -190,11 +226,11 @@ class PriorLayer(nn.Module):
             result["mix"] = [self.mix, Residual(ACTIVATION_MAX)]
         return result
 
-    def predict(self, a: Tensor, seen: Tensor | None, rho: Tensor, *, in_trellis: bool = False) -> Tensor:
+    def predict(self, a: Tensor, seen: Tensor | None, rho: Tensor, *, is_linked: bool = False) -> Tensor:
         """Scale indices on the fine grid; the second pass has `seen` the magnitudes of the first."""
         head = self.first if seen is None else self.second
         indices: Tensor = head(a, seen, rho) + self.base(rho)
-        return indices - (WIDER << INDEX_SHIFT) if in_trellis else indices  # in wider steps all is smaller
+        return indices - round(WIDER * (1 << INDEX_SHIFT)) if is_linked else indices  # in wider steps all is smaller
 
     def absorb(self, a: Tensor, seen: Tensor, rho: Tensor) -> Tensor:
         """Features that know this layer's symbols, given as magnitudes."""
@@ -265,25 +301,32 @@ class Follower:
     """The prior beside an analysis: told the symbols of each layer, it foretells the scales of the next.
 
     Unlike walk.py it evaluates both passes everywhere and gives real-valued indices, with gradients: for
-    training, and as a hint for an encoder's choice of symbols.
+    training, and as a hint for an encoder's choice of symbols. With groups in a trellis it is as exact as the coder:
+    where a scale index differs, so do the grids of whole lanes.
     """
 
-    def __init__(self, prior: Prior, rho: Tensor, *, in_trellis: bool = False) -> None:
+    def __init__(self, prior: Prior, rho: Tensor, linked: Groups = NO_GROUPS) -> None:
         self._prior, self._rho = prior, rho.long()  # once, not in every table
-        self._in_trellis = in_trellis
+        self._linked = linked
         self._features: Tensor | None = None
         self._next = 0  # layer
         self._group = -1  # of the layer before it
 
     def within(self, rows: slice) -> Follower:
         """A follower that goes on from here with some rows of the features only."""
-        part = Follower(self._prior, self._rho, in_trellis=self._in_trellis)
+        part = Follower(self._prior, self._rho, self._linked)
         part._next, part._group = self._next, self._group
         part._features = None if self._features is None else self._features[:, :, rows]
         return part
 
     def follow(self, choose: Choose, rows: int, columns: int) -> tuple[Tensor, Tensor]:
         """Values and scale indices of the next layer; `choose` gives values under scale indices."""
+        if not self._linked:
+            return self._follow(choose, rows, columns)
+        with exact_kernels(self._rho.device):
+            return self._follow(choose, rows, columns)
+
+    def _follow(self, choose: Choose, rows: int, columns: int) -> tuple[Tensor, Tensor]:
         layers = self._prior.config.layers
         layer, self._next = layers[self._next], self._next + 1
         stage = self._prior.stage(layer.group)
@@ -307,7 +350,7 @@ class Follower:
 
     def _predict(self, exact: PriorLayer, seen: Tensor | None) -> Tensor:
         assert self._features is not None
-        indices = exact.predict(self._features, seen, self._rho, in_trellis=self._in_trellis)
+        indices = exact.predict(self._features, seen, self._rho, is_linked=self._group in self._linked)
         return indices.float() * 2.0**-INDEX_SHIFT
 
 

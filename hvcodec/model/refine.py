@@ -31,17 +31,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hvcodec.trellis import NO_GROUPS, Groups
+
 from . import Model, crossing
 from .blocks import straight_through
 from .config import SCALE_COUNT, lambda_of
 from .importance import GRID, PixelRows, at_positions, weighed
-from .likelihood import logistic_bits
 from .perceptual import SQUARE, error_map
 from .prior import Follower
-from .rounding import CAUTION, Linked, bits_of_one_more, round_cheaply, row_of
+from .rounding import CAUTION, bits_of_one_more, chooser, row_of
 from .strips import Nudges
 from .transform import Condition, Latent, Steps, full_precision
-from .walk import exact_kernels
 
 STEP, STEP_FOR_THE_EYE = 0.05, 0.045
 """First step of the descent at LEVEL, where 1 would remove an error of the picture at once if the ladder were linear
@@ -125,7 +125,8 @@ class Task(NamedTuple):
     importance: Tensor | None = None  # weights of the error of each pixel, see importance.py
     roi: Tensor | None = None  # those of a mask alone
     distortion: Mapping[str, float] = MappingProxyType({})  # shares, see perceptual.error_map
-    prices: np.ndarray | None = None  # of symbols in the trellis, see strips.Choice
+    linked: Groups = NO_GROUPS  # see strips.Choice, as the next
+    prices: np.ndarray | None = None
 
     def within(self, rows: slice, columns: slice) -> Task:
         """The same for a tile."""
@@ -178,7 +179,7 @@ class _Descent:
         self.task, self.pixels, rho = task, pixels, task.rho
         transform, groups = task.model.transform, len(task.model.config.stages)
         with torch.no_grad():
-            self.condition = transform.condition(rho, in_trellis=task.prices is not None)
+            self.condition = transform.condition(rho, task.linked)
             up = transform.bottom_up(transform.from_pixels(pixels), self.condition, range(groups - 1, -1, -1))
             self.features = [e.float() for e in reversed(up)]
             self.evened = [_evened(transform.rung(g).latents, self.condition) for g in range(groups)]
@@ -306,7 +307,7 @@ class _Loop:
         rho = task.rho
         prices = [[1 / (WEIGHT * lambda_of(level)) for level in row] for row in rho.tolist()]
         self._price = torch.tensor(prices, device=rho.device)  # of a bit, in squared error
-        self._follower = Follower(task.model.prior, rho, in_trellis=task.prices is not None)
+        self._follower = Follower(task.model.prior, rho, task.linked)
         self._h = task.model.transform.begin(len(rho), *features[0].shape[-2:])
         self.cost = torch.zeros_like(cells)  # of each cell
         self.slopes = rho.new_zeros(())  # a number whose gradient is that of what the symbols cost
@@ -319,7 +320,7 @@ class _Loop:
 
     def climb(self, nudges: list[Tensor], groups: range, response: float = 1.0) -> None:
         """Code the layers of these groups, with nudged features."""
-        importance, caution, prices = self._task.importance, self._task.caution, self._task.prices
+        importance, caution = self._task.importance, self._task.caution
         stages = self._task.model.config.stages
 
         def answer(latent: Latent, steps: Steps, h: Tensor) -> Tensor:
@@ -327,21 +328,12 @@ class _Loop:
             fixed = x.detach()
             worth, may_drop = steps.worth * at_positions(importance, fixed), importance is not None
             price = self._price[:, latent.group, None, None, None]
-
-            def choose(t: Tensor, mine: Tensor) -> Tensor:
-                return round_cheaply(fixed, t, worth, caution, may_drop=may_drop)
-
             with torch.no_grad():
-                if prices is None:
-                    v, t = self._follower.follow(choose, *fixed.shape[-2:])
-                    bits = logistic_bits(v, t)
-                else:
-                    linked = Linked(fixed, worth, caution, prices, stages[latent.group].stride, may_drop=may_drop)
-                    with exact_kernels(fixed.device):  # where scale indices differ, so do the grids of whole lanes
-                        v, t = self._follower.follow(linked, *fixed.shape[-2:])
-                    bits = linked.bits
+                prices = self._task.prices if latent.group in self._task.linked else None
+                choose = chooser(fixed, worth, caution, prices, stages[latent.group].stride, may_drop=may_drop)
+                v, t = self._follower.follow(choose, *fixed.shape[-2:])
                 slope = price * torch.sign(fixed) * bits_of_one_more(fixed, t)
-                self.cost += _in_cells(price * bits.sum(dim=1, keepdim=True), self.cost)
+                self.cost += _in_cells(price * choose.bits(v, t).sum(dim=1, keepdim=True), self.cost)
             follows = response * _follows(t) * x
             self.slopes = self.slopes + (follows * slope).sum()
             return straight_through(follows, v)

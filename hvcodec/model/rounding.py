@@ -78,12 +78,31 @@ def _extra_bits(device: torch.device) -> Tensor:
     return (-log_mass.diff(dim=1) / math.log(2)).float().to(device)
 
 
+def _coded_row(t: Tensor) -> Tensor:
+    """The scale indices that the coder will use: on them depends what belongs to a trellis."""
+    return torch.floor(t + 0.5).long().clamp(0, SCALE_COUNT - 1)
+
+
 TRELLIS_CAUTION = 5 / 3
 """Caution in a trellis against that of scalar symbols: what it saves is not made good as easily."""
 
 
-class Linked:
-    """Chooses the values of a layer in the trellis, as a Follower asks for them, and knows what they cost.
+class Alone:
+    """Chooses the values of a layer, each on its own, as a Follower asks for them, and knows what they cost."""
+
+    def __init__(self, x: Tensor, worth: Tensor, caution: float, *, may_drop: bool = False) -> None:
+        self._x, self._worth, self._caution, self._may_drop = x, worth, caution, may_drop
+
+    def __call__(self, t: Tensor, mine: Tensor) -> Tensor:
+        return round_cheaply(self._x, t, self._worth, self._caution, may_drop=self._may_drop)
+
+    def bits(self, v: Tensor, t: Tensor) -> Tensor:
+        """What the values that were chosen cost under their scale indices."""
+        return logistic_bits(v, t)
+
+
+class Linked(Alone):
+    """Chooses values in the trellis, at prices of entropy.TrellisTables.
 
     `first_row` says where the plane lies in the picture: lanes belong to bands of rows.
     """
@@ -92,17 +111,16 @@ class Linked:
         self, x: Tensor, worth: Tensor, caution: float, prices: Array, stride: int, *, first_row: int = 0,
         may_drop: bool = False,
     ) -> None:  # fmt: skip
-        self._x, self._worth, self._caution, self._may_drop = x, worth, caution, may_drop
+        super().__init__(x, worth, caution, may_drop=may_drop)
         self._prices, self._stride, self._first_row = prices, stride, first_row
-        self._chosen: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # where, values, scale indices, on the odd grid
+        self._is_odd = torch.zeros(x.shape, dtype=torch.bool, device=x.device)
 
     def __call__(self, t: Tensor, mine: Tensor) -> Tensor:
         """Values at the positions that are `mine`; elsewhere those of scalar symbols."""
-        x, t = self._x, t.detach()
-        values = round_cheaply(x, t, self._worth, self._caution, may_drop=self._may_drop)
+        x, values = self._x, super().__call__(t, mine)
         positions = np.flatnonzero(mine.cpu().numpy())
         place = torch.from_numpy(positions).to(x.device)
-        planes = (x, self._worth.expand_as(x), torch.floor(t + 0.5).clamp(0, SCALE_COUNT - 1), values)
+        planes = (x, self._worth.expand_as(x), _coded_row(t), values)
         latents, weights, indices, chosen = (plane.flatten(2)[:, :, place].cpu().numpy() for plane in planes)
         is_odd = np.zeros(chosen.shape, bool)
         scaled = self._prices * np.float32(TRELLIS_CAUTION * self._caution)
@@ -113,19 +131,22 @@ class Linked:
             k, odd = trellis.search(own, weight, scaled, row.flat[linked.places], linked.lanes)
             chosen[n].flat[linked.places] = k - 0.5 * np.sign(k) * odd
             is_odd[n].flat[linked.places] = odd
-        result, odd_plane = values.flatten(2).clone(), torch.zeros_like(values, dtype=torch.bool).flatten(2)
+        result = values.flatten(2).clone()
         result[:, :, place] = torch.from_numpy(chosen).to(x)
-        odd_plane[:, :, place] = torch.from_numpy(is_odd).to(x.device)
-        self._chosen.append((mine, result.view_as(x), t, odd_plane.view_as(x)))
+        self._is_odd.flatten(2)[:, :, place] = torch.from_numpy(is_odd).to(x.device)
         return result.view_as(x)
 
-    @property
-    def bits(self) -> Tensor:
-        """What the values chosen so far cost; 0 where none are."""
-        prices, total = torch.from_numpy(self._prices).to(self._x.device), torch.zeros_like(self._x)
-        for mine, v, t, is_odd in self._chosen:
-            row = torch.floor(t + 0.5).long().clamp(0, SCALE_COUNT - 1)
-            k = v.abs().ceil().long().clamp(max=prices.shape[2] - 1)
-            own = torch.where(row < trellis.FIRST, logistic_bits(v, t), prices[is_odd.long(), row, k])
-            total = torch.where(mine, own, total)
-        return total
+    def bits(self, v: Tensor, t: Tensor) -> Tensor:
+        row, k = _coded_row(t), v.abs().ceil().long().clamp(max=self._prices.shape[2] - 1)
+        priced = torch.from_numpy(self._prices).to(v)[self._is_odd.long(), row, k]
+        return torch.where(row < trellis.FIRST, logistic_bits(v, t), priced)
+
+
+def chooser(
+    x: Tensor, worth: Tensor, caution: float, prices: Array | None, stride: int, *, first_row: int = 0,
+    may_drop: bool = False,
+) -> Alone:  # fmt: skip
+    """What chooses the values of a layer: in the trellis where they have prices there."""
+    if prices is None:
+        return Alone(x, worth, caution, may_drop=may_drop)
+    return Linked(x, worth, caution, prices, stride, first_row=first_row, may_drop=may_drop)

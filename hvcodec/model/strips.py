@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hvcodec.trellis import BAND
+from hvcodec.trellis import BAND, NO_GROUPS, Groups
 
 from . import Model
 from .config import ALIGN, ModelConfig
 from .importance import GRID, PixelRows, at_positions
 from .prior import Follower
-from .rounding import CAUTION, Linked, round_cheaply
+from .rounding import CAUTION, chooser
 from .transform import FINE, Answer, Latent, Steps, Transform
-from .walk import exact_kernels, values_of
+from .walk import values_of
 
 STRIP_PIXELS = 3 << 20
 """Pixels that one strip holds (halo not counted), about: some 300 MB of features."""
@@ -81,7 +81,8 @@ class Choice(NamedTuple):
     caution: float = CAUTION  # of the rounding; 0 rounds to the nearest integer and asks no prior
     nudges: Nudges | None = None  # see refine.py
     importance: Tensor | None = None  # weights of the error of each pixel, see importance.py
-    prices: np.ndarray | None = None  # of symbols in the trellis, entropy.TrellisTables; without them all are scalar
+    linked: Groups = NO_GROUPS  # in the trellis; the same for all pictures
+    prices: np.ndarray | None = None  # of symbols in the trellis, entropy.TrellisTables
 
 
 PLAIN = Choice()
@@ -92,15 +93,12 @@ def analyze(
 ) -> list[np.ndarray]:
     """Symbols (N, Z, rows, columns) int16 of every layer of pictures padded to height x width.
 
-    With a trellis it is their values, in half steps.
+    Of groups in the trellis it is their values, in half steps.
     """
     transform, config, n = model.transform, model.config, rho.shape[0]
     groups = len(config.stages)
     symbols = [np.zeros((n, *layer.shape(height, width)), np.int16) for layer in config.layers]
-    in_trellis = choice.prices is not None
-    unit = 2 if in_trellis else 1
-    largest = SYMBOL_MAX // unit
-    condition = transform.condition(rho, in_trellis=in_trellis)
+    condition = transform.condition(rho, choice.linked)
     strips = cut(config, height // _UNIT, width // _UNIT)
 
     fine: list[list[Tensor]] = []  # kept only when there is one strip: recomputing is cheaper than storing
@@ -121,19 +119,16 @@ def analyze(
             e = source[latent.group].float()
             if choice.nudges is not None:
                 e = e + torch.from_numpy(choice.nudges[latent.group][:, :, read(stride)]).to(e)
-            x = latent.scaled(e - h, steps).clamp(-largest, largest)
+            prices = choice.prices if latent.group in choice.linked else None
+            unit = 1 if prices is None else 2
+            x = latent.scaled(e - h, steps).clamp(-(SYMBOL_MAX // unit), SYMBOL_MAX // unit)
             worth, may_drop = steps.worth * at_positions(importance, x), importance is not None
-            if choice.prices is not None:
-                first_row = read(stride).start or 0
-                choose = Linked(x, worth, choice.caution, choice.prices, stride, first_row=first_row, may_drop=may_drop)
-                with exact_kernels(x.device):  # the coder will ask for the very scale indices
-                    v, _ = follower.follow(choose, *x.shape[-2:])
-            elif choice.caution == 0:
+            if choice.caution == 0 and not choice.linked:
                 v = torch.round(x)
             else:
-                v, _ = follower.follow(
-                    lambda t, mine: round_cheaply(x, t, worth, choice.caution, may_drop=may_drop), *x.shape[-2:]
-                )
+                first_row = read(stride).start or 0
+                choose = chooser(x, worth, choice.caution, prices, stride, first_row=first_row, may_drop=may_drop)
+                v, _ = follower.follow(choose, *x.shape[-2:])
             part = (v * unit)[:, :, keep(stride)].to(torch.int16)
             symbols[latent.index][:, :, own(stride)] = part.cpu().numpy()
             return v
@@ -141,7 +136,7 @@ def analyze(
         return answer
 
     h = transform.begin(n, height // ALIGN, width // ALIGN)
-    follower = Follower(model.prior, rho, in_trellis=in_trellis)
+    follower = Follower(model.prior, rho, choice.linked)
     h = transform.top_down(h, condition, _COARSE, coding(features, follower, _all_rows, _all_rows, _all_rows))
     for strip in strips:
         if fine:
@@ -161,20 +156,25 @@ def _all_rows(stride: int) -> slice:
 
 
 def synthesize(
-    transform: Transform, symbols: Sequence[np.ndarray], rho: Tensor, height: int, width: int, *, halves: bool = False
+    transform: Transform,
+    symbols: Sequence[np.ndarray],
+    rho: Tensor,
+    height: int,
+    width: int,
+    linked: Groups = NO_GROUPS,
 ) -> Iterator[tuple[slice, Tensor]]:
     """Pixels of padded pictures, strip by strip: (rows, (N, 3, rows, width)).
 
-    With `halves`, symbols are values in half steps.
+    Symbols of `linked` groups are values in half steps.
     """
     config, n = transform.config, rho.shape[0]
     groups = len(config.stages)
-    condition = transform.condition(rho, in_trellis=halves)
+    condition = transform.condition(rho, linked)
 
     def giving(rows_of: Rows) -> Answer:
         def answer(latent: Latent, steps: Steps, h: Tensor) -> Tensor:
             k = symbols[latent.index][:, :, rows_of(config.stages[latent.group].stride)]
-            return values_of(k, rho.device, halves)
+            return values_of(k, rho.device, latent.group in linked)
 
         return answer
 

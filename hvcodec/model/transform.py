@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hvcodec.trellis import WIDER
+from hvcodec.trellis import NO_GROUPS, WIDER, Groups
 
 from .blocks import Block, Modules
 from .config import INDEX_PER_OCTAVE, RHO_LEVELS, ModelConfig, Stage
@@ -169,12 +169,15 @@ class Transform(nn.Module):
         for rung in self.rungs:
             yield from rung.latents
 
-    def condition(self, rho: Tensor, *, in_trellis: bool = False) -> Condition:
+    def condition(self, rho: Tensor, linked: Groups = NO_GROUPS) -> Condition:
         """What the rate values (N, groups) set."""
-        octaves = WIDER / INDEX_PER_OCTAVE if in_trellis else 0.0
         with full_precision(rho):
             embedding = self.embed_rho(rho / (RHO_LEVELS - 1) * 2 - 1)
-            return Condition(embedding, tuple(latent.steps(rho, embedding, octaves) for latent in self.latents()))
+            steps = (
+                latent.steps(rho, embedding, WIDER / INDEX_PER_OCTAVE if latent.group in linked else 0.0)
+                for latent in self.latents()
+            )
+            return Condition(embedding, tuple(steps))
 
     # --- the walk ---------------------------------------------------------------------------------------
 

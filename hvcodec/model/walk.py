@@ -6,17 +6,17 @@ Strips change nothing: the arithmetic is exact and each strip sees the rows its 
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hvcodec.trellis import NO_GROUPS, Groups
+
 from .config import Layer
-from .prior import Prior, PriorLayer, checkerboard, magnitudes, round_index
+from .prior import Prior, PriorLayer, checkerboard, exact_kernels, magnitudes, round_index
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Exchange = Callable[[int, Array, Array], Array]
@@ -38,9 +38,9 @@ def walk_prior(
     exchange: Exchange,
     finished: Finished = lambda layer, symbols: None,
     *,
-    halves: bool = False,
+    linked: Groups = NO_GROUPS,
 ) -> list[Array]:
-    """Symbols (Z, rows, columns) int16 of every layer, coarse to fine; with `halves` their values in half steps.
+    """Symbols (Z, rows, columns) int16 of every layer, coarse to fine; of `linked` groups their values in half steps.
 
     `exchange` is called once for each pass of each layer that is `present`; the others are all zero. The
     encoder's exchange looks the symbols up, the decoder's reads them from the chunk. `finished` is called
@@ -54,7 +54,7 @@ def walk_prior(
     features: Tensor | None = None
     with exact_kernels(device):
         for group, stage_config in enumerate(prior.config.stages):
-            own = [layer for layer in layers if layer.group == group]
+            own, halves = [layer for layer in layers if layer.group == group], group in linked
             _, rows, columns = own[0].shape(height, width)
             if own[0].index <= last:
                 features = _arrive(prior, group, features, rate, rows, columns)
@@ -68,40 +68,6 @@ def walk_prior(
                 if layer.index < last and features is not None:
                     features = _absorb(exact, features, k, rate, stage_config.prior_width, halves)
     return symbols
-
-
-class _WithoutCudnn:
-    """cuDNN may choose Winograd or FFT, which are not exact; the plain kernels are.
-
-    The setting belongs to the whole process, so threads share it: the first in sets, the last out restores.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._depth = 0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._depth == 0:
-                # Not cudnn.flags(): that also asks for the precision, and fails where it was set in torch's new way.
-                self._before, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False
-            self._depth += 1
-
-    def __exit__(self, *exc_info: object) -> None:
-        with self._lock:
-            self._depth -= 1
-            if self._depth == 0:
-                torch.backends.cudnn.enabled = self._before
-
-
-_without_cudnn = _WithoutCudnn()
-
-
-@contextmanager
-def exact_kernels(device: torch.device) -> Iterator[None]:
-    """Convolutions that sum integers without rounding, whatever the caller set: no Winograd, no autocast."""
-    with _without_cudnn, torch.autocast(device.type, enabled=False):
-        yield
 
 
 def _strips(rows: int, columns: int, halo: int) -> list[tuple[slice, slice, slice]]:
@@ -147,7 +113,7 @@ def _layer(
             if number == 1:
                 known = k.reshape(layer.channels, rows, columns)[:, read]
                 seen = magnitudes(values_of(known[None], features.device, halves))
-            t = round_index(exact.predict(a, seen, rho, in_trellis=halves))[0, :, keep]
+            t = round_index(exact.predict(a, seen, rho, is_linked=halves))[0, :, keep]
             indices[:, write] = t.to(torch.uint8).cpu().numpy()
         positions = np.flatnonzero(parity == 1 - number)
         if len(positions):

@@ -16,7 +16,7 @@ from hvcodec.model import Model
 from hvcodec.model.strips import Choice, analyze
 from hvcodec.model.walk import walk_prior
 from hvcodec.model.weights import from_tensors, to_tensors
-from hvcodec.trellis import FIRST, Pass
+from hvcodec.trellis import FIRST, Pass, linked_groups
 
 from .draws import generator
 
@@ -97,12 +97,14 @@ def _count(model: Model, picture: Tensor, level: int, choice: Choice) -> Counts:
     def rows(first: int, end: int) -> Tensor:
         return picture[None, :, first:end] - 0.5
 
+    if choice.prices is not None:
+        choice = choice._replace(linked=linked_groups(stage.stride for stage in model.config.stages))
     symbols = [s[0] for s in analyze(model, rows, torch.tensor([rho]).float(), height, width, choice)]
-    total, halves = Counts.none(), choice.prices is not None
+    total = Counts.none()
 
     def count(layer: int, indices: Array, positions: Array) -> Array:
         chosen = np.take(symbols[layer].reshape(len(symbols[layer]), -1), positions, axis=1)
-        if not halves:
+        if model.config.layers[layer].group not in choice.linked:
             total.scalar += histogram(chosen.reshape(-1), indices.reshape(-1))
             return chosen
         stride = model.config.layers[layer].stride
@@ -115,7 +117,7 @@ def _count(model: Model, picture: Tensor, level: int, choice: Choice) -> Counts:
         total.linked += histogram(k >> 1, rests_index(row, odd, k & 1).astype(np.uint8), TRELLIS_TABLES)
         return chosen
 
-    walk_prior(model.prior, rho, height, width, [bool(s.any()) for s in symbols], count, halves=halves)
+    walk_prior(model.prior, rho, height, width, [bool(s.any()) for s in symbols], count, linked=choice.linked)
     return total
 
 

@@ -185,11 +185,13 @@ def garbage(body: bytes) -> bytes:
 # --- the list -------------------------------------------------------------------------------------------------
 
 
-def make(plain: bytes, checked: bytes, rich: bytes, linked: bytes, beyond: dict[str, bytes]) -> dict[str, Bad]:
+def make(
+    plain: bytes, checked: bytes, rich: bytes, linked: bytes, beyond: dict[str, tuple[bytes, bytes]]
+) -> dict[str, Bad]:
     """All bad files by name. `plain` has no digests, `checked` has, `rich` has alpha and metadata.
 
     All three are the same picture of 24 x 20, of which no layer is empty; so is `linked`, in a trellis. In `beyond`
-    are chunks of its last layer alone, that hold a symbol out of range, of the trellis or not.
+    are files of it and chunks for their last layer alone, that hold a symbol out of range, of the trellis or not.
     """
     assert all(parts(plain).bodies) and all(parts(linked).bodies)
     return {
@@ -479,7 +481,7 @@ def _of_other_models(plain: bytes) -> dict[str, Bad]:
     }  # fmt: skip
 
 
-def _in_a_trellis(plain: bytes, linked: bytes, beyond: dict[str, bytes]) -> dict[str, Bad]:
+def _in_a_trellis(plain: bytes, linked: bytes, beyond: dict[str, tuple[bytes, bytes]]) -> dict[str, Bad]:
     p = parts(linked)
 
     def corrupt(changed_parts: Parts, layer: int) -> Bad:
@@ -493,14 +495,14 @@ def _in_a_trellis(plain: bytes, linked: bytes, beyond: dict[str, bytes]) -> dict
             "the file has a trellis and its model none",
             {"layer": None},
         ),
-        "trellis_flag_left_out": corrupt(replace(p, flags=0), 0),
+        "trellis_flag_left_out": corrupt(replace(p, flags=0), 4),
         "trellis_chunk_shorter": corrupt(with_body(p, 3, p.bodies[3][:-2]), 3),
         "trellis_chunk_longer": corrupt(with_body(p, 1, p.bodies[1] + b"\x01"), 1),
         "trellis_chunk_garbage": corrupt(with_body(p, 4, garbage(p.bodies[4])), 4),
         **{
             f"trellis_file_with_{kind}_symbol_too_large": corrupt(
-                replace(p, sizes=(b"\0",) * 5 + (varint(len(chunk)),), bodies=(b"",) * 5 + (chunk,)), 5
+                replace(parts(file), sizes=(b"\0",) * 5 + (varint(len(chunk)),), bodies=(b"",) * 5 + (chunk,)), 5
             )
-            for kind, chunk in beyond.items()
+            for kind, (file, chunk) in beyond.items()
         },
     }

@@ -52,7 +52,9 @@ def decode(data: bytes, model: Model) -> tuple[list[Array], Array]:
     doubled = prior(fields["chunks"], fields["Rho"], model, rows, columns, fields["trellis"])
     picture = synthesis(doubled, fields["Rho"], model, rows, columns, fields["trellis"])[:, :height, :width]
     scaled = picture * (2 ** fields["depth"] - 1)
-    digested = doubled if fields["trellis"] else [planes // 2 for planes in doubled]
+    strides = [stage["stride"] for stage in model.stages for _ in range(stage["layers"])]
+    are_linked = [fields["trellis"] and stride <= 8 for stride in strides]
+    digested = [planes if linked else planes // 2 for planes, linked in zip(doubled, are_linked, strict=True)]
     return digested, scaled.mean(axis=0) if fields["grey"] else np.moveaxis(scaled, 0, 2)
 
 
@@ -74,13 +76,14 @@ def prior(chunks: list[bytes], rho: list[int], model: Model, rows: int, columns:
         else:
             rows, columns = 2 * rows, 2 * columns
             a = q(shuffle(conv(a, w[f"stages.{g}.lift"])) + table(f"stages.{g}.seed"))
+        is_linked = trellis and stage["stride"] <= 8
         for i in range(stage["layers"]):
             at = f"stages.{g}.layers.{i}."
             chunk = chunks[len(doubled)]
             v = np.zeros((stage["channels"], rows, columns), np.int64)
             if chunk:
                 stack = Stack(chunk)
-                band = np.arange(rows)[:, None] * stage["stride"] // 128 * (stage["stride"] <= 8)
+                band = np.arange(rows)[:, None] * stage["stride"] // 128
                 bands = np.broadcast_to(band, v.shape)
                 even = np.add.outer(np.arange(rows), np.arange(columns)) % 2 == 0
                 for name, mask in (("first", even), ("second", ~even)):
@@ -88,8 +91,8 @@ def prior(chunks: list[bytes], rho: list[int], model: Model, rows: int, columns:
                     if name == "second":
                         u = u + conv(magnitudes(v), w[at + "second.near"])
                     t = conv(q(u), w[at + name + ".out"]) + table(at + "base")
-                    index = np.clip((t + (-768 if trellis else 256)) >> 9, 0, 63)
-                    if trellis:
+                    index = np.clip((t + (-512 if is_linked else 256)) >> 9, 0, 63)
+                    if is_linked:
                         assert model.trellis
                         places = index[:, mask].ravel().tolist(), bands[:, mask].ravel().tolist()
                         found = np.array(decode_pass(stack, *places, model.trellis))
@@ -172,7 +175,7 @@ def synthesis(doubled: list[Array], rho: list[int], model: Model, rows: int, col
         for i in range(stage["layers"]):
             at = f"rungs.{g}.latents.{i}."
             v = linear(e, at + "steps_rho").reshape(2, -1) + w[at + "steps_bias"]
-            gain = np.sqrt(26) * 2 ** (-(5 + rho[g] / 6) / 2 + 0.4 * trellis) * np.exp(v[0])
+            gain = np.sqrt(26) * 2 ** (-(5 + rho[g] / 6) / 2 + 0.3 * (trellis and stage["stride"] <= 8)) * np.exp(v[0])
             inward = sigmoid(v[1]) / 2
             d = next(of_layer)
             shift = inward[:, None, None] * np.sign(d) * (d % 2 == 0)

@@ -214,18 +214,28 @@ def make_vectors(only: Sequence[str]) -> None:
 
 def too_large(codec: Codec, case: Case, *, linked: bool) -> bytes:
     """A chunk of the last layer, the only one: its first symbol in the trellis or beside it is 16384, others are 0."""
-    encoder = LayerEncoder(codec.tables, codec.trellis)
+    encoder, is_done = LayerEncoder(codec.tables, codec.trellis), False
 
     def write(layer: int, indices: Array, positions: Array) -> Array:
+        nonlocal is_done
         own = Pass(indices.reshape(-1), np.zeros(indices.size, np.int64))
-        symbols = np.zeros(indices.size, np.int16)
-        symbols[(own.places if linked else own.scalar)[0]] = 16384 * (positions[0] == 0)  # in the first pass
+        symbols, places = np.zeros(indices.size, np.int16), own.places if linked else own.scalar
+        if len(places) and not is_done:
+            symbols[places[0]], is_done = 16384, True
         encoder.encode_linked(symbols, own)
         return np.zeros(indices.shape, np.int16)
 
     present = [False, False, False, False, False, True]
     with mock.patch("hvcodec.entropy.MAX_LINKED", 32767):  # an encoder refuses to write it
-        walk_prior(codec.model.prior, case.rho, case.picture.height, case.picture.width, present, write, halves=True)
+        walk_prior(
+            codec.model.prior,
+            case.rho,
+            case.picture.height,
+            case.picture.width,
+            present,
+            write,
+            linked=codec.linked_groups(True),
+        )
     return encoder.chunk()
 
 
@@ -234,9 +244,13 @@ def make_bad(only: Sequence[str]) -> None:
     plain = codec.encode(picture(24, 20), HIGH).data
     checked = codec.encode(picture(24, 20), HIGH, digests=True).data
     rich = codec.encode(picture(24, 20, "RGBA", **METADATA), HIGH).data
-    codec, case = Codec(TRELLIS, device="cpu"), Case(picture(24, 20), (38,) * 5)
+    codec, case = Codec(TRELLIS, device="cpu"), Case(picture(24, 20), (44,) * 5)
     linked = encode(codec, case)
-    beyond = {"trellis": too_large(codec, case, linked=True), "scalar": too_large(codec, case, linked=False)}
+    low = Case(picture(24, 20), (20,) * 5)  # where some symbols are almost surely zero
+    beyond = {
+        "trellis": (linked, too_large(codec, case, linked=True)),
+        "scalar": (encode(codec, low), too_large(codec, low, linked=False)),
+    }
     BAD.mkdir(exist_ok=True)
     path, index = BAD / "index.json", {}
     kept = json.loads(path.read_text(encoding="utf-8")) if only else {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from entropy_reader import Stack, decode_blocks
 
-FIRST = 10  # scale indices from here on are of trellis symbols
+FIRST = 8  # scale indices from here on are of trellis symbols
 LONGEST_LANE = 256
 LARGEST = 16383
 

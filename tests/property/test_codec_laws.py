@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hvcodec_benchmarks.passes import passes_of, tables_of
+from hvcodec_benchmarks.passes import own_kind, passes_of
 from synthetic import MODES, picture
 
 from hvcodec import container
@@ -326,10 +326,9 @@ def either_codec(request: pytest.FixtureRequest) -> Codec:
 
 def information_bits(codec: Codec, encoded: Encoded) -> list[float]:
     """Information content of each layer under the tables of the model."""
-    file = container.unpack(encoded.data)
-    tables, bits = tables_of(codec, file), [0.0] * N_LAYERS
-    for one in passes_of(codec, file):
-        bits[one.layer] += one.bits(tables)
+    bits = [0.0] * N_LAYERS
+    for one in passes_of(codec, container.unpack(encoded.data)):
+        bits[one.layer] += one.bits(own_kind(codec))
     return bits
 
 

@@ -163,8 +163,8 @@ def random_trellis(draw: st.DrawFn) -> TrellisTables:
     """Shares of even symbols from nearly none to nearly all."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     spread = draw(st.sampled_from([0.01, 1.0, 100.0]))
-    evens = np.clip(rng.beta(spread, spread, (2, 54)) * 65536, 1, 65535).astype(np.int32)
-    return TrellisTables(evens, draw(random_tables(226)))
+    evens = np.clip(rng.beta(spread, spread, (2, 56)) * 65536, 1, 65535).astype(np.int32)
+    return TrellisTables(evens, draw(random_tables(232)))
 
 
 any_trellis = st.just(LOGISTIC) | random_trellis()
