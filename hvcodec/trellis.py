@@ -178,8 +178,10 @@ def search(x: Array, weight: Array, prices: Array, row: Array, lanes: Lanes) -> 
     decisions = []
     begin = 0
     for end in lanes.ends:
-        own = lanes.lane[begin:end]
-        both = cost[:, own].reshape(2, STATES // 2, 1, -1) + costs[:, begin:end][_BRANCH]
+        # Most steps are of all lanes, whose costs can stay where they are.
+        own = slice(None) if end - begin == n else lanes.lane[begin:end]
+        both = costs[:, begin:end].take(_BRANCH, axis=0)
+        both += cost[:, own].reshape(2, STATES // 2, 1, -1)
         decisions.append(both[1] < both[0])
         cost[:, own] = np.minimum(both[0], both[1]).reshape(STATES, -1)
         begin = end
