@@ -170,7 +170,7 @@ def search(x: Array, weight: Array, prices: Array, row: Array, lanes: Lanes) -> 
 
     An error of one step costs `weight`, a symbol k on the even or odd grid `prices[grid, row, |k|]`.
     """
-    magnitude = np.minimum(np.abs(x), MAX_LINKED - 2)  # what is chosen may be 2 more
+    magnitude = np.minimum(np.nan_to_num(np.abs(x)), MAX_LINKED - 2)  # what is chosen may be 2 more
     costs, choices = _branches(magnitude, weight, prices, row)
     n = lanes.number
     cost = np.full((STATES, n), np.inf, np.float32)
@@ -211,7 +211,7 @@ def _branches(magnitude: Array, weight: Array, prices: Array, row: Array) -> tup
             candidates = [np.maximum(near, parity), near + 2]
             if parity == 0:
                 candidates.append(np.zeros_like(near))
-            chosen = np.empty_like(near)
+            chosen = candidates[0]
             best = np.full(len(near), np.inf, np.float32)
             for k in candidates:
                 error = magnitude - (k - 0.5 * (odd * (k > 0)))
