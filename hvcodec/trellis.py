@@ -84,14 +84,16 @@ class Lanes(NamedTuple):
 
 def deal(bands: Array) -> Lanes:
     """Cut the symbols of each band into lanes of about equal length, by the number of the band that each lies in."""
-    by_band = np.argsort(bands, kind="stable")
-    counts = np.bincount(bands)
+    integer: Any = np.int32 if len(bands) < 1 << 31 else np.int64  # passes are large: memory counts
+    by_band = np.argsort(bands, kind="stable").astype(integer)
+    counts = np.bincount(bands).astype(integer)
     lanes = -(-counts // LANE)
     lengths = -(-counts // np.maximum(lanes, 1))
     band = bands[by_band]
-    place = np.arange(len(bands)) - (np.cumsum(counts) - counts)[band]
+    place = np.arange(len(bands), dtype=integer) - (np.cumsum(counts, dtype=integer) - counts)[band]
     lane, step = np.divmod(place, lengths[band])
-    lane += (np.cumsum(lanes) - lanes)[band]
+    lane += (np.cumsum(lanes, dtype=integer) - lanes)[band]
+    step = step.astype(np.min_scalar_type(LANE - 1))  # bytes sort fast
     by_step = np.argsort(step, kind="stable")
     return Lanes(by_band[by_step], lane[by_step], tuple(np.cumsum(np.bincount(step)).tolist()))
 
@@ -110,7 +112,7 @@ class Pass:
         is_linked = scale_idx >= FIRST
         self.scalar = np.flatnonzero(~is_linked)
         linked = np.flatnonzero(is_linked)
-        self.lanes = deal(bands[linked])
+        self.lanes = deal(bands[is_linked])
         self.places = linked[self.lanes.order]  # of the trellis symbols, in the order of the lanes
 
     def fitted(self, halves: Array) -> tuple[Array, Array]:
@@ -150,7 +152,7 @@ class Pass:
 def bands(positions: Array, columns: int, stride: int, first_row: int = 0) -> Array:
     """The number of the band that each position of a plane lies in."""
     result: Array = (positions // columns + first_row) // (BAND // stride)
-    return result
+    return result.astype(np.int32)
 
 
 def halves_of(symbols: Array, is_odd: Array) -> Array:
