@@ -23,7 +23,7 @@ FIRST = 8
 """Scale index from which on symbols belong to the trellis; their standard deviation is a fifth of a step."""
 
 LANE = 256
-"""Symbols of a lane, at most. The first dozens of each have little choice, so that half as many would cost a third of
+"""Symbols of a lane, at most. The first dozens of each have little choice, so that half as many would cost a quarter of
 the gain; and a decoder takes as many steps as a lane has symbols."""
 
 MAX_LINKED = 16383

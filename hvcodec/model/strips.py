@@ -78,10 +78,10 @@ Nudges = list[np.ndarray]
 class Choice(NamedTuple):
     """How an encoder chooses symbols; the decoder does not care."""
 
-    caution: float = CAUTION  # of the rounding; 0 rounds to the nearest integer and asks no prior
+    caution: float = CAUTION  # of the rounding; 0 rounds to what is nearest and, without a trellis, asks no prior
     nudges: Nudges | None = None  # see refine.py
     importance: Tensor | None = None  # weights of the error of each pixel, see importance.py
-    linked: Groups = NO_GROUPS  # in the trellis; the same for all pictures
+    linked: Groups = NO_GROUPS  # in the trellis, if any with prices; the same for all pictures
     prices: np.ndarray | None = None  # of symbols in the trellis, entropy.TrellisTables
 
 

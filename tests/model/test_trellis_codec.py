@@ -274,7 +274,7 @@ def test_the_prior_sees_half_values_as_the_document_says() -> None:
 
 
 def test_only_whole_values_are_drawn_inward(codec: Codec) -> None:
-    latent = next(iter(codec.model.transform.rung(2).latents))
+    latent = next(iter(codec.model.transform.rung(3).latents))
     with torch.no_grad():
         steps = codec.model.transform.condition(torch.full((1, 5), float(LEVEL))).steps[latent.index]
         v = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, -0.5, -1.0, -2.5]).expand(1, latent.synthesis.shape[1], 1, 8)
