@@ -122,7 +122,7 @@ class Pass:
         its surroundings only nearly.
         """
         symbols, is_odd = symbols_of(halves), np.zeros(len(halves), bool)
-        symbols[self.scalar] = halves[self.scalar] // 2
+        symbols[self.scalar] = np.sign(halves[self.scalar]) * (np.abs(halves[self.scalar]) >> 1)
         own, wanted = symbols[self.places], halves[self.places]
         odd = self.are_odd(own)
         if ((wanted & 1 != odd) & (wanted != 0)).any():

@@ -232,6 +232,22 @@ def test_what_an_analysis_chooses_is_a_path_as_the_coder_sees_it(
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("effort", [1, 2])
+def test_strips_see_what_is_above_them_as_it_was_coded(
+    effort: int, codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of two strips of a band sees all of the second, which knows the first: no path is to be repaired."""
+    monkeypatch.setattr(strips, "STRIP_PIXELS", 128 * 128)
+    shown = picture(128, 256, seed=11)
+    first, second = strips.cut(codec.model.config, 256 // 16, 128 // 16, codec.linked_groups(True))
+    assert first.read == second.read == slice(0, 16)
+    [chosen] = codec._analyze([shown], [RHO], codec.linked_groups(True), effort, None, 0.0, 0.0, lambda done: True)
+    before = [planes.copy() for planes in chosen]
+    codec.encode_symbols(chosen, RHO, shown.height, shown.width, in_trellis=True)
+    for a, b in zip(chosen, before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_values_that_no_path_has_are_corrected_in_place(codec: Codec) -> None:
     rng = np.random.default_rng(1)
     wild = [
