@@ -23,7 +23,7 @@ FIRST = 8
 """Scale index from which on symbols belong to the trellis; their standard deviation is a fifth of a step."""
 
 LANE = 256
-"""Symbols of a lane, at most. The first dozens of each have little choice, so that half as many would cost a third of
+"""Symbols of a lane, at most. The first dozens of each have little choice, so that half as many would cost a quarter of
 the gain; and a decoder takes as many steps as a lane has symbols."""
 
 MAX_LINKED = 16383
@@ -84,14 +84,16 @@ class Lanes(NamedTuple):
 
 def deal(bands: Array) -> Lanes:
     """Cut the symbols of each band into lanes of about equal length, by the number of the band that each lies in."""
-    by_band = np.argsort(bands, kind="stable")
-    counts = np.bincount(bands)
+    integer: Any = np.int32 if len(bands) < 1 << 31 else np.int64  # passes are large: memory counts
+    by_band = np.argsort(bands, kind="stable").astype(integer)
+    counts = np.bincount(bands).astype(integer)
     lanes = -(-counts // LANE)
     lengths = -(-counts // np.maximum(lanes, 1))
     band = bands[by_band]
-    place = np.arange(len(bands)) - (np.cumsum(counts) - counts)[band]
+    place = np.arange(len(bands), dtype=integer) - (np.cumsum(counts, dtype=integer) - counts)[band]
     lane, step = np.divmod(place, lengths[band])
-    lane += (np.cumsum(lanes) - lanes)[band]
+    lane += (np.cumsum(lanes, dtype=integer) - lanes)[band]
+    step = step.astype(np.min_scalar_type(LANE - 1))  # bytes sort fast
     by_step = np.argsort(step, kind="stable")
     return Lanes(by_band[by_step], lane[by_step], tuple(np.cumsum(np.bincount(step)).tolist()))
 
@@ -110,7 +112,7 @@ class Pass:
         is_linked = scale_idx >= FIRST
         self.scalar = np.flatnonzero(~is_linked)
         linked = np.flatnonzero(is_linked)
-        self.lanes = deal(bands[linked])
+        self.lanes = deal(bands[is_linked])
         self.places = linked[self.lanes.order]  # of the trellis symbols, in the order of the lanes
 
     def fitted(self, halves: Array) -> tuple[Array, Array]:
@@ -120,7 +122,7 @@ class Pass:
         its surroundings only nearly.
         """
         symbols, is_odd = symbols_of(halves), np.zeros(len(halves), bool)
-        symbols[self.scalar] = halves[self.scalar] // 2
+        symbols[self.scalar] = np.sign(halves[self.scalar]) * (np.abs(halves[self.scalar]) >> 1)
         own, wanted = symbols[self.places], halves[self.places]
         odd = self.are_odd(own)
         if ((wanted & 1 != odd) & (wanted != 0)).any():
@@ -150,7 +152,7 @@ class Pass:
 def bands(positions: Array, columns: int, stride: int, first_row: int = 0) -> Array:
     """The number of the band that each position of a plane lies in."""
     result: Array = (positions // columns + first_row) // (BAND // stride)
-    return result
+    return result.astype(np.int32)
 
 
 def halves_of(symbols: Array, is_odd: Array) -> Array:
@@ -170,7 +172,7 @@ def search(x: Array, weight: Array, prices: Array, row: Array, lanes: Lanes) -> 
 
     An error of one step costs `weight`, a symbol k on the even or odd grid `prices[grid, row, |k|]`.
     """
-    magnitude = np.minimum(np.abs(x), MAX_LINKED - 2)  # what is chosen may be 2 more
+    magnitude = np.minimum(np.nan_to_num(np.abs(x)), MAX_LINKED - 2)  # what is chosen may be 2 more
     costs, choices = _branches(magnitude, weight, prices, row)
     n = lanes.number
     cost = np.full((STATES, n), np.inf, np.float32)
@@ -213,7 +215,7 @@ def _branches(magnitude: Array, weight: Array, prices: Array, row: Array) -> tup
             candidates = [np.maximum(near, parity), near + 2]
             if parity == 0:
                 candidates.append(np.zeros_like(near))
-            chosen = np.empty_like(near)
+            chosen = candidates[0]
             best = np.full(len(near), np.inf, np.float32)
             for k in candidates:
                 error = magnitude - (k - 0.5 * (odd * (k > 0)))

@@ -12,8 +12,10 @@ RHO_LEVELS = 64
 """A rate value is an integer 0..63, for each stride group."""
 
 SCALE_COUNT = 64
-INDEX_PER_OCTAVE = 5  # scale indices that double a standard deviation
 """The entropy coder knows this many scales; the prior picks one for each symbol."""
+
+INDEX_PER_OCTAVE = 5
+"""So many scale indices further a standard deviation is twice as large."""
 
 ALIGN = 64
 """Pictures are padded to a multiple of the coarsest stride."""

@@ -86,6 +86,9 @@ def _coded_row(t: Tensor) -> Tensor:
 TRELLIS_CAUTION = 5 / 3
 """Caution in a trellis against that of scalar symbols: what it saves is not made good as easily."""
 
+MOST_CAUTION = 1e6
+"""In a trellis, where costs are summed: more would only leave less of the errors, and at last of the numbers."""
+
 
 class Alone:
     """Chooses the values of a layer, each on its own, as a Follower asks for them, and knows what they cost."""
@@ -123,7 +126,8 @@ class Linked(Alone):
         planes = (x, self._worth.expand_as(x), _coded_row(t), values)
         latents, weights, indices, chosen = (plane.flatten(2)[:, :, place].cpu().numpy() for plane in planes)
         is_odd = np.zeros(chosen.shape, bool)
-        scaled = self._prices * np.float32(TRELLIS_CAUTION * self._caution)
+        caution = max(-MOST_CAUTION, min(TRELLIS_CAUTION * self._caution, MOST_CAUTION))
+        scaled = self._prices * np.float32(caution)
         for n in range(len(x)):
             row = indices[n].astype(np.uint8)
             linked = trellis.Pass.of_plane(row, positions, x.shape[-1], self._stride, self._first_row)
@@ -137,7 +141,7 @@ class Linked(Alone):
         return result.view_as(x)
 
     def bits(self, v: Tensor, t: Tensor) -> Tensor:
-        row, k = _coded_row(t), v.abs().ceil().long().clamp(max=self._prices.shape[2] - 1)
+        row, k = _coded_row(t), v.abs().ceil().long().clamp(0, self._prices.shape[2] - 1)
         priced = torch.from_numpy(self._prices).to(v)[self._is_odd.long(), row, k]
         return torch.where(row < trellis.FIRST, logistic_bits(v, t), priced)
 

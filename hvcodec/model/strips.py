@@ -45,11 +45,16 @@ class Strip(NamedTuple):
         return slice(rows.start * _UNIT // stride, rows.stop * _UNIT // stride)
 
 
-def cut(config: ModelConfig, rows: int, columns: int) -> list[Strip]:
-    """Strips of a picture of so many rows and columns at stride 16."""
+def cut(config: ModelConfig, rows: int, columns: int, linked: Groups = NO_GROUPS) -> list[Strip]:
+    """Strips of a picture of so many rows and columns at stride 16.
+
+    Who chooses symbols in a trellis sees whole bands: what is next to a strip depends on all of its band.
+    """
     whole = BAND // _UNIT
     height = max(whole, STRIP_PIXELS // (columns * _UNIT * _UNIT) // whole * whole)
     halo = -(-reach(config) // _UNIT)
+    if linked:
+        halo = -(-halo // whole) * whole
     strips = []
     for top in range(0, rows, height):
         bottom = min(rows, top + height)
@@ -78,10 +83,10 @@ Nudges = list[np.ndarray]
 class Choice(NamedTuple):
     """How an encoder chooses symbols; the decoder does not care."""
 
-    caution: float = CAUTION  # of the rounding; 0 rounds to the nearest integer and asks no prior
+    caution: float = CAUTION  # of the rounding; 0 rounds to what is nearest and, without a trellis, asks no prior
     nudges: Nudges | None = None  # see refine.py
     importance: Tensor | None = None  # weights of the error of each pixel, see importance.py
-    linked: Groups = NO_GROUPS  # in the trellis; the same for all pictures
+    linked: Groups = NO_GROUPS  # in the trellis, if any with prices; the same for all pictures
     prices: np.ndarray | None = None  # of symbols in the trellis, entropy.TrellisTables
 
 
@@ -99,7 +104,7 @@ def analyze(
     groups = len(config.stages)
     symbols = [np.zeros((n, *layer.shape(height, width)), np.int16) for layer in config.layers]
     condition = transform.condition(rho, choice.linked)
-    strips = cut(config, height // _UNIT, width // _UNIT)
+    strips = cut(config, height // _UNIT, width // _UNIT, choice.linked)
 
     fine: list[list[Tensor]] = []  # kept only when there is one strip: recomputing is cheaper than storing
     e = torch.empty((n, config.stages[FINE - 1].width, height // _UNIT, width // _UNIT), device=rho.device)
@@ -128,7 +133,14 @@ def analyze(
             else:
                 first_row = read(stride).start or 0
                 choose = chooser(x, worth, choice.caution, prices, stride, first_row=first_row, may_drop=may_drop)
-                v, _ = follower.follow(choose, *x.shape[-2:])
+                above = symbols[latent.index][:, :, read(stride)][:, :, : keep(stride).start or 0]
+
+                def chosen(t: Tensor, mine: Tensor) -> Tensor:  # but what the strip above has chosen already
+                    v = choose(t, mine)
+                    v[:, :, : above.shape[2]] = values_of(above, v.device, prices is not None)
+                    return v
+
+                v, _ = follower.follow(chosen, *x.shape[-2:])
             part = (v * unit)[:, :, keep(stride)].to(torch.int16)
             symbols[latent.index][:, :, own(stride)] = part.cpu().numpy()
             return v

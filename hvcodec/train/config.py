@@ -140,7 +140,7 @@ class RunConfig:
     log_steps: int = 10
     start: str = ""  # a model to go on from, by name, or by path as seen from the TOML file; empty: the linear codec
     settle: float = 0.0  # last part of the run: symbols as the encoder chooses them, and steps that stay as they are
-    trellis: bool = False  # fit tables for a trellis too, in which the model's files will then be coded
+    trellis: bool = False  # fit tables for a trellis too, in which the fine layers of files will then be
 
     def __post_init__(self) -> None:
         _require("run.seed", self.seed, 0 <= self.seed < 2**63, "lie in 0..2^63, below that")

@@ -496,8 +496,8 @@ def _in_a_trellis(plain: bytes, linked: bytes, beyond: dict[str, tuple[bytes, by
             {"layer": None},
         ),
         "trellis_flag_left_out": corrupt(replace(p, flags=0), 4),
-        "trellis_chunk_shorter": corrupt(with_body(p, 3, p.bodies[3][:-2]), 3),
-        "trellis_chunk_longer": corrupt(with_body(p, 1, p.bodies[1] + b"\x01"), 1),
+        "trellis_chunk_shorter": corrupt(with_body(p, 5, p.bodies[5][:-2]), 5),
+        "trellis_chunk_longer": corrupt(with_body(p, 4, p.bodies[4] + b"\x01"), 4),
         "trellis_chunk_garbage": corrupt(with_body(p, 4, garbage(p.bodies[4])), 4),
         **{
             f"trellis_file_with_{kind}_symbol_too_large": corrupt(

@@ -147,10 +147,10 @@ CASES = {
     "cut_after_header": Case(picture(64, 40), digests=True, partial=True, edit=cut(0)),
     "cut_between_layers": Case(picture(90, 70, "RGBA"), digests=True, partial=True, edit=cut(3)),
     "cut_inside_layer": Case(picture(90, 70, seed=5), partial=True, edit=cut(4, more=7)),
-    "trellis": Case(picture(200, 140), digests=True, model=TRELLIS),
+    "trellis": Case(picture(200, 140), (30,) * 5, digests=True, model=TRELLIS),
     "trellis_grey16": Case(picture(33, 70, "L16"), (45,) * 5, model=TRELLIS),
     "trellis_rho_mixed": Case(picture(70, 66, seed=3), (63, 0, 40, 7, 55), digests=True, model=TRELLIS),
-    "trellis_cut": Case(picture(90, 70, "RGBA"), (30,) * 5, partial=True, edit=cut(4, more=7), model=TRELLIS),
+    "trellis_cut": Case(picture(90, 70, "RGBA"), (30,) * 5, partial=True, edit=cut(5, more=7), model=TRELLIS),
 }
 
 

@@ -232,6 +232,15 @@ def test_no_symbol_is_larger_than_the_format_allows() -> None:
     np.testing.assert_array_equal(np.sign(halves_of(symbols, odd)), np.sign(x))
 
 
+@pytest.mark.parametrize("price", [0.0, 1.0, np.inf, np.nan])
+def test_latents_and_prices_that_are_no_numbers_give_symbols_all_the_same(price: float) -> None:
+    """Weights may be sound and what a network computes with them not."""
+    x = np.random.default_rng(4).choice([np.nan, np.inf, -np.inf, 0.3], 300).astype(np.float32)
+    prices = np.full((2, 1, 8), price, np.float32)
+    symbols, _ = search(x, np.ones(len(x), np.float32), prices, np.zeros(len(x), int), deal(np.zeros(len(x), int)))
+    assert np.abs(symbols).max() <= 16383
+
+
 # --- values that no path has ----------------------------------------------------------------------------------
 
 
