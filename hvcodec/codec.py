@@ -45,6 +45,9 @@ Symbols = list[Array]  # of one picture: (Z, rows, columns) for each layer; in a
 ITERATIONS = (0, 0, 8, 14, 24, 40, 75, 120, 170, 240)
 """Steps of refinement at each effort; effort 0 does not even ask the prior what symbols cost."""
 
+SHARE_IN_TRELLIS = 0.75
+"""Of these steps, in a trellis: there they take longer, and effort is time."""
+
 PATIENT = 8
 """From this effort on refinement takes twice the time to compute in full precision."""
 
@@ -425,7 +428,8 @@ class Codec:
         if ITERATIONS[effort]:
             with self._precision_of(effort):
                 task = refine.Task(self.model, rates, choice.caution, importance, roi, self.distortion, linked, prices)
-                nudges = refine.refine(task, rows, height, width, ITERATIONS[effort], go_on)
+                steps = round(ITERATIONS[effort] * (SHARE_IN_TRELLIS if linked else 1))
+                nudges = refine.refine(task, rows, height, width, steps, go_on)
             choice = choice._replace(nudges=nudges)
         # Nudges fit the symbols that were seen while they were found, so the same precision has to choose them.
         with torch.inference_mode(), self._precision_of(effort):

@@ -174,32 +174,30 @@ def search(x: Array, weight: Array, prices: Array, row: Array, lanes: Lanes) -> 
     """
     magnitude = np.minimum(np.nan_to_num(np.abs(x)), MAX_LINKED - 2)  # what is chosen may be 2 more
     costs, choices = _branches(magnitude, weight, prices, row)
-    n = lanes.number
+    # Lanes end at different steps; beyond its end a lane goes on at no cost, which leaves its best path what it is.
+    steps, n = len(lanes.ends), lanes.number
+    step = np.repeat(np.arange(steps), np.diff([0, *lanes.ends]))
+    in_step = np.zeros((4, steps, n), np.float32)
+    in_step[:, step, lanes.lane] = costs
     cost = np.full((STATES, n), np.inf, np.float32)
-    cost[0] = 0
-    decisions = []
-    begin = 0
-    for end in lanes.ends:
-        # Most steps are of all lanes, whose costs can stay where they are.
-        own = slice(None) if end - begin == n else lanes.lane[begin:end]
-        both = costs[:, begin:end].take(_BRANCH, axis=0)
-        both += cost[:, own].reshape(2, STATES // 2, 1, -1)
-        decisions.append(both[1] < both[0])
-        cost[:, own] = np.minimum(both[0], both[1]).reshape(STATES, -1)
-        begin = end
-    state = cost.argmin(axis=0)
-    symbols, odd = np.empty(len(x), np.int32), np.empty(len(x), bool)
-    end = len(x)
-    for number in range(len(lanes.ends) - 1, -1, -1):
-        begin = lanes.ends[number - 1] if number else 0
-        own = lanes.lane[begin:end]
-        now = state[own]
-        pair, bit = now >> 1, now & 1
-        former = pair + (STATES // 2) * decisions[number][pair, bit, np.arange(len(own))]
-        odd[begin:end] = IS_ODD[former]
-        symbols[begin:end] = choices[2 * IS_ODD[former] + (_FLIPS[former] ^ bit), np.arange(begin, end)]
-        state[own] = former
-        end = begin
+    cost[:1] = 0
+    before, after = cost.reshape(2, STATES // 2, 1, n), cost.reshape(STATES // 2, 2, n)
+    is_second, both = np.empty((steps, STATES // 2, 2, n), bool), np.empty((*_BRANCH.shape, n), np.float32)
+    first, second = both
+    for number in range(steps):
+        in_step[:, number].take(_BRANCH, axis=0, out=both, mode="clip")  # all are valid, which is then not asked
+        np.add(both, before, out=both)
+        np.less(second, first, out=is_second[number])
+        np.minimum(first, second, out=after)
+    state, lane = np.empty((steps + 1, n), np.uint8), np.arange(n)
+    state[-1] = cost.argmin(axis=0)
+    for number in reversed(range(steps)):
+        here = state[number + 1]
+        chosen = is_second[number].reshape(-1).take(here.astype(np.intp) * n + lane)
+        state[number] = (here >> 1) + (STATES // 2) * chosen
+    former, bit = state[step, lanes.lane], state[step + 1, lanes.lane] & 1
+    odd = IS_ODD[former]
+    symbols = choices[2 * odd + (_FLIPS[former] ^ bit), np.arange(len(x))]
     return np.where(x < 0, -symbols, symbols), odd
 
 
@@ -208,7 +206,9 @@ def _branches(magnitude: Array, weight: Array, prices: Array, row: Array) -> tup
     costs = np.empty((4, len(magnitude)), np.float32)
     choices = np.empty((4, len(magnitude)), np.int32)
     last = prices.shape[2] - 1
+    start = row.astype(np.int32) * (last + 1)
     for odd in (0, 1):
+        own = prices[odd].reshape(-1)
         below = (magnitude + 0.5 * odd).astype(np.int32)
         for parity in (0, 1):
             near = below - ((below ^ parity) & 1)
@@ -219,7 +219,7 @@ def _branches(magnitude: Array, weight: Array, prices: Array, row: Array) -> tup
             best = np.full(len(near), np.inf, np.float32)
             for k in candidates:
                 error = magnitude - (k - 0.5 * (odd * (k > 0)))
-                cost = prices[odd, row, np.minimum(k, last)] + weight * error * error
+                cost = own.take(start + np.minimum(k, last)) + weight * error * error
                 chosen = np.where(cost < best, k, chosen)
                 best = np.minimum(cost, best)
             costs[2 * odd + parity], choices[2 * odd + parity] = best, chosen
