@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import sys
-import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -35,6 +34,7 @@ from .picture import (
     turned_back,
     with_transparent,
 )
+from .shared import Shared
 
 __all__ = [
     "MAX_PIXELS",
@@ -468,39 +468,22 @@ def _descriptive(source: Image.Exif) -> Image.Exif:
 # --- Pillow's manners ---------------------------------------------------------------------------------------
 
 
-class _Quiet:
-    """Keeps Pillow from warning, and lets it open pictures up to MAX_PIXELS and metadata as large as a file carries.
-
-    All are settings of the whole process, so threads share them: the first in sets, the last out restores.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._depth = 0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._depth == 0:
-                self._filters = warnings.catch_warnings()
-                self._filters.__enter__()
-                warnings.simplefilter("ignore")
-                self._limit = Image.MAX_IMAGE_PIXELS
-                if self._limit is not None:  # Pillow refuses what is larger than twice its limit
-                    Image.MAX_IMAGE_PIXELS = max(self._limit, MAX_PIXELS // 2)
-                self._text_limit = PngImagePlugin.MAX_TEXT_CHUNK
-                PngImagePlugin.MAX_TEXT_CHUNK = max(self._text_limit, MAX_METADATA_BYTES)
-            self._depth += 1
-
-    def __exit__(self, *exc_info: object) -> None:
-        with self._lock:
-            self._depth -= 1
-            if self._depth == 0:
-                Image.MAX_IMAGE_PIXELS = self._limit
-                PngImagePlugin.MAX_TEXT_CHUNK = self._text_limit
-                self._filters.__exit__(None, None, None)
+@contextmanager
+def _pillow_is_quiet() -> Iterator[None]:
+    """Keeps Pillow from warning, and lets it open pictures up to MAX_PIXELS and metadata as large as a file carries."""
+    limit, text_limit = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if limit is not None:  # Pillow refuses what is larger than twice its limit
+            Image.MAX_IMAGE_PIXELS = max(limit, MAX_PIXELS // 2)
+        PngImagePlugin.MAX_TEXT_CHUNK = max(text_limit, MAX_METADATA_BYTES)
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = limit, text_limit
 
 
-_quiet = _Quiet()
+_quiet = Shared(_pillow_is_quiet)
 
 
 @contextmanager

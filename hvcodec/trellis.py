@@ -29,8 +29,8 @@ the gain; and a decoder takes as many steps as a lane has symbols."""
 MAX_LINKED = 16383
 """Of symbols in a trellis and beside it: twice their values are 16 bits."""
 
-FINE = 8
-"""The largest stride whose layers have a trellis: coarser ones gain too little, and later layers build on them."""
+LARGEST_STRIDE = 8
+"""Of layers in a trellis: coarser ones gain too little, and later layers build on them."""
 
 BAND = 128
 """Planes are coded in bands of so many rows of pixels, for encoders that work in strips."""
@@ -66,7 +66,7 @@ NO_GROUPS: Groups = frozenset()
 
 def linked_groups(strides: Iterable[int]) -> Groups:
     """The groups, of these strides, that are in the trellis of a file that has one."""
-    return frozenset(group for group, stride in enumerate(strides) if stride <= FINE)
+    return frozenset(group for group, stride in enumerate(strides) if stride <= LARGEST_STRIDE)
 
 
 class Lanes(NamedTuple):

@@ -10,7 +10,6 @@ Activations are integers 0..255 (16 steps to the unit); weights sit on a grid of
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -20,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hvcodec.errors import ModelError
+from hvcodec.shared import Shared
 from hvcodec.trellis import NO_GROUPS, WIDER, Groups
 
 from .blocks import Modules, snap
@@ -35,31 +35,18 @@ TABLE_MAX = 32767
 EXACT_LIMIT = 1 << 24
 
 
-class _WithoutCudnn:
-    """cuDNN may choose Winograd or FFT, which are not exact; the plain kernels are.
-
-    The setting belongs to the whole process, so threads share it: the first in sets, the last out restores.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._depth = 0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._depth == 0:
-                # Not cudnn.flags(): that also asks for the precision, and fails where it was set in torch's new way.
-                self._before, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False
-            self._depth += 1
-
-    def __exit__(self, *exc_info: object) -> None:
-        with self._lock:
-            self._depth -= 1
-            if self._depth == 0:
-                torch.backends.cudnn.enabled = self._before
+@contextmanager
+def _cudnn_is_off() -> Iterator[None]:
+    """cuDNN may choose Winograd or FFT, which are not exact; the plain kernels are."""
+    # Not cudnn.flags(): that also asks for the precision, and fails where it was set in torch's new way.
+    before, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = before
 
 
-_without_cudnn = _WithoutCudnn()
+_without_cudnn = Shared(_cudnn_is_off)
 
 
 @contextmanager
