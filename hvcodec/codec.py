@@ -31,7 +31,7 @@ from .model.config import ALIGN
 from .model.importance import beyond_white, combined, of_mask, of_masking
 from .model.refine import GoOn
 from .model.rounding import CAUTION, usual_caution
-from .model.walk import walk_prior
+from .model.walk import retrace, walk_prior
 from .picture import Picture
 from .profiles import MOST_MASKING
 from .targets import METRICS
@@ -282,9 +282,9 @@ class Codec:
         for members in _by_size(pictures, [in_trellis] * len(pictures)):
             own = [pictures[i] for i in members]
             masks = None if rois is None else [rois[i] for i in members]
-            symbols = self._analyze(own, [checked[i] for i in members], linked, effort, masks, masking, trim, go_on)
-            for i, planes in zip(members, symbols, strict=True):
-                data = self._pack(pictures[i], checked[i], planes, in_trellis, packed[i], digests)
+            found = self._analyze(own, [checked[i] for i in members], linked, effort, masks, masking, trim, go_on)
+            for i, (planes, indices) in zip(members, found, strict=True):
+                data = self._pack(pictures[i], checked[i], planes, indices, in_trellis, packed[i], digests)
                 coded[i] = Encoded(data, checked[i], self, planes, linked, pictures[i])
         return [encoded for encoded in coded if encoded is not None]
 
@@ -416,25 +416,29 @@ class Codec:
         masking: float,
         trim: float,
         go_on: GoOn,
-    ) -> list[Symbols]:
+    ) -> list[tuple[Symbols, Symbols | None]]:
+        """Symbols of each picture, and the scale indices of all if they are known: see strips.Analysis."""
         height, width = (_aligned(side) for side in (pictures[0].height, pictures[0].width))
         rows, rates = self._pixel_rows(pictures), self._rates(rhos)
         roi = None if rois is None else of_mask(torch.stack([_mask(roi) for roi in rois]).to(self.device))
         importance = combined(roi, of_masking(rows, height, width, masking) if masking else None)
         if roi is not None and self._caution(effort, None) == 0:
             importance = beyond_white(roi)
-        prices = self.trellis.prices if self.trellis is not None and linked else None
-        choice = strips.Choice(self._caution(effort, roi) + trim, None, importance, linked, prices)
+        prices = dict.fromkeys(linked, self.trellis.prices) if self.trellis is not None and linked else {}
+        choice = strips.Choice(self._caution(effort, roi) + trim, None, importance, prices)
         if ITERATIONS[effort]:
             with self._precision_of(effort):
-                task = refine.Task(self.model, rates, choice.caution, importance, roi, self.distortion, linked, prices)
+                task = refine.Task(self.model, rates, choice.caution, importance, roi, self.distortion, prices)
                 steps = round(ITERATIONS[effort] * (SHARE_IN_TRELLIS if linked else 1))
                 nudges = refine.refine(task, rows, height, width, steps, go_on)
             choice = choice._replace(nudges=nudges)
         # Nudges fit the symbols that were seen while they were found, so the same precision has to choose them.
         with torch.inference_mode(), self._precision_of(effort):
-            layers = strips.analyze(self.model, rows, rates, height, width, choice)
-        return [[layer[i] for layer in layers] for i in range(len(pictures))]
+            symbols, indices = strips.analyze(self.model, rows, rates, height, width, choice)
+        return [
+            ([layer[i] for layer in symbols], None if indices is None else [layer[i] for layer in indices])
+            for i in range(len(pictures))
+        ]
 
     def _synthesize(
         self, symbols: Sequence[Symbols], rhos: Sequence[Sequence[int]], like: Sequence[Picture], linked: Groups
@@ -484,11 +488,13 @@ class Codec:
         picture: Picture,
         rho: tuple[int, ...],
         symbols: Symbols,
+        indices: Symbols | None,
         in_trellis: bool,
         packed: dict[int, bytes],
         digests: bool,
     ) -> bytes:
-        chunks = self.encode_symbols(symbols, rho, picture.height, picture.width, in_trellis=in_trellis)
+        height, width = picture.height, picture.width
+        chunks = self.encode_symbols(symbols, rho, height, width, in_trellis=in_trellis, indices=indices)
         return container.pack(
             width=picture.width,
             height=picture.height,
@@ -503,11 +509,13 @@ class Codec:
         )
 
     def encode_symbols(
-        self, symbols: Symbols, rho: Sequence[int], height: int, width: int, *, in_trellis: bool = False
-    ) -> list[bytes]:
+        self, symbols: Symbols, rho: Sequence[int], height: int, width: int, *, in_trellis: bool = False,
+        indices: Symbols | None = None,
+    ) -> list[bytes]:  # fmt: skip
         """The chunk of every layer: the exact part of encoding.
 
-        Values in a trellis are corrected in place where no path has them.
+        Values in a trellis are corrected in place where no path has them. With the scale `indices` of all symbols
+        the prior is not asked again.
         """
         encoders = [LayerEncoder(self.tables, self.trellis) for _ in symbols]
         present = [bool(planes.any()) for planes in symbols]
@@ -525,7 +533,10 @@ class Codec:
             planes[:, positions] = trellis.halves_of(own, is_odd).reshape(chosen.shape)
             return planes[:, positions]
 
-        walk_prior(self.model.prior, rho, height, width, present, write, linked=linked_groups)
+        if indices is None:
+            walk_prior(self.model.prior, rho, height, width, present, write, linked=linked_groups)
+        else:
+            retrace(self.model.config.layers, indices, present, write)
         return [encoder.chunk() for encoder in encoders]
 
 

@@ -387,14 +387,17 @@ class LayerDecoder:
         symbols[linked.scalar] = _within_linked(self._read(tables, linked.scale_idx[linked.scalar]))
         if self._coder.is_empty():
             return symbols, is_odd
-        row, weights = linked.scale_idx[linked.places], self._trellis.weights
+        row, weights = linked.scale_idx[linked.places], self._trellis.weights.reshape(-1, 2)
+        even_grid, odd_grid = row.astype(np.intp) - FIRST, len(weights) // 2
 
         def parities(now: slice, odd: NDArray[np.bool_]) -> NDArray[np.int32]:
-            found: NDArray[np.int32] = self._coder.decode(_PAIR, weights[odd.view(np.uint8), row[now] - FIRST])
+            own = weights.take(even_grid[now] + odd_grid * odd, axis=0)
+            found: NDArray[np.int32] = self._coder.decode(_PAIR, own)
             return found
 
         with _door(CorruptError):
-            odd, parity = linked.follow(parities)
+            parity = linked.follow(parities)
+        odd = linked.are_odd(parity)
         rests = self._read(tables, rests_index(row, odd, parity).astype(np.uint8))
         own = _within_linked(2 * rests.astype(np.int32) + parity)
         symbols[linked.places], is_odd[linked.places] = own, odd

@@ -12,7 +12,8 @@ dealt out to lanes, of which each has a state of its own, so that all lanes go o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +40,9 @@ WIDER = 1.5
 """How many scale indices wider steps are in a trellis, whose errors are smaller than those of scalar symbols."""
 
 STATES = 32
+_MEMORY = 5  # bits of a state
 _NEXT_TAPS, _GRID_TAPS = 0b11011, 0b01011
+_NEXT, _GRID = _NEXT_TAPS << 1 | 1, _GRID_TAPS << 1  # the same where the bit of the present symbol is the lowest
 
 _PARITY = np.array([bin(number).count("1") & 1 for number in range(STATES)], np.uint8)
 _FLIPS = _PARITY[np.arange(STATES) & _NEXT_TAPS]
@@ -63,6 +66,11 @@ Groups = frozenset[int]
 
 NO_GROUPS: Groups = frozenset()
 
+Prices = Mapping[int, Array]
+"""What symbols cost in the trellis (entropy.TrellisTables.prices), by the stride groups whose layers are in it."""
+
+NO_PRICES: Prices = MappingProxyType({})
+
 
 def linked_groups(strides: Iterable[int]) -> Groups:
     """The groups, of these strides, that are in the trellis of a file that has one."""
@@ -73,29 +81,33 @@ class Lanes(NamedTuple):
     """How the trellis symbols of a pass are dealt out."""
 
     order: Array  # their places in the pass, step by step
-    lane: Array  # of each of these
+    place: Array  # of each of these in an array (steps, lanes)
+    number: int  # of lanes: all take part in the first step
     ends: tuple[int, ...]  # of the steps
 
     @property
-    def number(self) -> int:
-        """How many lanes there are: all take part in the first step."""
-        return self.ends[0] if self.ends else 0
+    def lane(self) -> Array:
+        """Of each symbol."""
+        return self.place % max(self.number, 1)
 
 
 def deal(bands: Array) -> Lanes:
     """Cut the symbols of each band into lanes of about equal length, by the number of the band that each lies in."""
-    integer: Any = np.int32 if len(bands) < 1 << 31 else np.int64  # passes are large: memory counts
+    integer: Any = np.int32 if len(bands) < 1 << 30 else np.int64  # passes are large: memory counts
     by_band = np.argsort(bands, kind="stable").astype(integer)
-    counts = np.bincount(bands).astype(integer)
+    counts = np.bincount(bands)
     lanes = -(-counts // LANE)
     lengths = -(-counts // np.maximum(lanes, 1))
-    band = bands[by_band]
-    place = np.arange(len(bands), dtype=integer) - (np.cumsum(counts, dtype=integer) - counts)[band]
-    lane, step = np.divmod(place, lengths[band])
-    lane += (np.cumsum(lanes, dtype=integer) - lanes)[band]
-    step = step.astype(np.min_scalar_type(LANE - 1))  # bytes sort fast
-    by_step = np.argsort(step, kind="stable")
-    return Lanes(by_band[by_step], lane[by_step], tuple(np.cumsum(np.bincount(step)).tolist()))
+    table = np.full((lengths.max(initial=0), lanes.sum()), -1, integer)
+    lane = begin = 0
+    for count, own, length in zip(counts.tolist(), lanes.tolist(), lengths.tolist(), strict=True):
+        part = np.full(own * length, -1, integer)
+        part[:count] = by_band[begin : begin + count]
+        table[:length, lane : lane + own] = part.reshape(own, length).T
+        lane, begin = lane + own, begin + count
+    is_used = table >= 0
+    place = np.flatnonzero(is_used).astype(integer)
+    return Lanes(table.reshape(-1).take(place), place, table.shape[1], tuple(np.cumsum(is_used.sum(axis=1)).tolist()))
 
 
 class Pass:
@@ -132,21 +144,44 @@ class Pass:
         return symbols, is_odd
 
     def are_odd(self, symbols: Array) -> Array:
-        """Which trellis symbols are on the odd grid, both in the order of the lanes."""
-        parity = symbols & 1
-        return self.follow(lambda now, odd: parity[now])[0]
+        """Which trellis symbols are on the odd grid, both in the order of the lanes.
 
-    def follow(self, parities: Parities) -> tuple[Array, Array]:
-        """Which trellis symbols are on the odd grid, and their parities; both in the order of the lanes."""
-        odd, parity = np.empty(len(self.places), bool), np.empty(len(self.places), np.uint8)
-        state, begin = np.zeros(self.lanes.number, np.uint8), 0
-        for end in self.lanes.ends:
-            own, now = self.lanes.lane[begin:end], slice(begin, end)
-            odd[now] = IS_ODD[state[own]]
-            parity[now] = parities(now, odd[now])
-            state[own] = NEXT[state[own], parity[now]]
+        For all steps at once: the bits of states are the parities divided by f(D) = 1 + D + D^2 + D^4 + D^5, where D is
+        one step back. As f(D)^2 = f(D^2) for bits, 1 / f(D) = f(D) f(D^2) f(D^4) ..., up to what lies before a lane.
+        """
+        place = self.lanes.place
+        bits = np.zeros((len(self.lanes.ends), self.lanes.number), np.uint8)
+        bits.reshape(-1)[place] = symbols & 1
+        back = 1
+        while back < len(bits):
+            bits = _with_former(bits, _NEXT, back)
+            back *= 2
+        return _with_former(bits, _GRID, 1).reshape(-1).take(place).view(bool)
+
+    def follow(self, parities: Parities) -> Array:
+        """The parities of trellis symbols, in the order of the lanes, each told when its grid is known."""
+        result = np.empty(len(self.places), np.uint8)
+        state, begin, after = np.zeros(self.lanes.number, np.intp), 0, NEXT.reshape(-1).astype(np.intp)
+        for step, end in enumerate(self.lanes.ends):
+            now: slice = slice(begin, end)
+            own: Any = slice(None)
+            if end - begin < len(state):  # rarely: others have ended
+                own = self.lanes.place[now] - step * len(state)
+            before = state[own]
+            found = result[now] = parities(now, IS_ODD.take(before))
+            state[own] = after.take(2 * before + found)
             begin = end
-        return odd, parity
+        return result
+
+
+def _with_former(bits: Array, taps: int, back: int) -> Array:
+    """The sum of bits (steps, lanes) that lie as many times `back` steps back as the bits of `taps` say."""
+    result = np.zeros_like(bits)
+    for tap in range(taps.bit_length()):
+        if taps >> tap & 1:
+            former = bits[: max(0, len(bits) - tap * back)]
+            result[len(bits) - len(former) :] ^= former
+    return result
 
 
 def bands(positions: Array, columns: int, stride: int, first_row: int = 0) -> Array:
@@ -175,10 +210,9 @@ def search(x: Array, weight: Array, prices: Array, row: Array, lanes: Lanes) -> 
     magnitude = np.minimum(np.nan_to_num(np.abs(x)), MAX_LINKED - 2)  # what is chosen may be 2 more
     costs, choices = _branches(magnitude, weight, prices, row)
     # Lanes end at different steps; beyond its end a lane goes on at no cost, which leaves its best path what it is.
-    steps, n = len(lanes.ends), lanes.number
-    step = np.repeat(np.arange(steps), np.diff([0, *lanes.ends]))
+    steps, n, place = len(lanes.ends), lanes.number, lanes.place
     in_step = np.zeros((4, steps, n), np.float32)
-    in_step[:, step, lanes.lane] = costs
+    in_step.reshape(4, -1)[:, place] = costs
     cost = np.full((STATES, n), np.inf, np.float32)
     cost[:1] = 0
     before, after = cost.reshape(2, STATES // 2, 1, n), cost.reshape(STATES // 2, 2, n)
@@ -189,16 +223,19 @@ def search(x: Array, weight: Array, prices: Array, row: Array, lanes: Lanes) -> 
         np.add(both, before, out=both)
         np.less(second, first, out=is_second[number])
         np.minimum(first, second, out=after)
-    state, lane = np.empty((steps + 1, n), np.uint8), np.arange(n)
-    state[-1] = cost.argmin(axis=0)
+    # Back along the best paths: the bit that a state has lost is whether it came from the second of its former ones.
+    state, lane = cost.argmin(axis=0), np.arange(n)
+    bits = np.empty((steps + _MEMORY, n), np.uint8)
+    bits[steps:] = state >> np.arange(_MEMORY)[::-1, None] & 1
+    kept = (np.arange(STATES)[:, None] >> 1) * n + lane  # where a state with its lane comes from, but for that bit
+    here = state * n + lane
     for number in reversed(range(steps)):
-        here = state[number + 1]
-        chosen = is_second[number].reshape(-1).take(here.astype(np.intp) * n + lane)
-        state[number] = (here >> 1) + (STATES // 2) * chosen
-    former, bit = state[step, lanes.lane], state[step + 1, lanes.lane] & 1
-    odd = IS_ODD[former]
-    symbols = choices[2 * odd + (_FLIPS[former] ^ bit), np.arange(len(x))]
-    return np.where(x < 0, -symbols, symbols), odd
+        is_second[number].reshape(-1).view(np.uint8).take(here, out=bits[number], mode="clip")
+        here = kept.reshape(-1).take(here)
+        here += np.multiply(bits[number], STATES // 2 * n, dtype=np.intp)
+    odd, parity = (_with_former(bits[_MEMORY:], taps, 1).reshape(-1).take(place) for taps in (_GRID, _NEXT))
+    symbols = choices.reshape(-1).take((2 * odd + parity) * np.intp(len(x)) + np.arange(len(x)))
+    return np.where(x < 0, -symbols, symbols), odd.view(bool)
 
 
 def _branches(magnitude: Array, weight: Array, prices: Array, row: Array) -> tuple[Array, Array]:
@@ -206,21 +243,27 @@ def _branches(magnitude: Array, weight: Array, prices: Array, row: Array) -> tup
     costs = np.empty((4, len(magnitude)), np.float32)
     choices = np.empty((4, len(magnitude)), np.int32)
     last = prices.shape[2] - 1
-    start = row.astype(np.int32) * (last + 1)
+    start = row.astype(np.intp) * (last + 1)
+
+    def cost_of(error: Array, grid: Array, k: Array) -> Array:
+        cost = error * error
+        cost *= weight
+        cost += grid.take(start + np.minimum(k, last))
+        return cost
+
     for odd in (0, 1):
-        own = prices[odd].reshape(-1)
-        below = (magnitude + 0.5 * odd).astype(np.int32)
+        grid = prices[odd].reshape(-1)
+        zero = cost_of(magnitude, grid, np.zeros_like(start))
+        shifted = magnitude + np.float32(0.5 * odd)  # so that k has the error shifted - k, if it is above 0
+        below = shifted.astype(np.int32)
         for parity in (0, 1):
-            near = below - ((below ^ parity) & 1)
-            candidates = [np.maximum(near, parity), near + 2]
+            near = np.maximum((below - parity & ~1) + parity, parity)
+            error = shifted - near.astype(np.float32)
+            best, further = cost_of(error, grid, near), cost_of(error - np.float32(2), grid, near + 2)
+            chosen = near + 2 * (further < best)
+            np.minimum(best, further, out=best)
             if parity == 0:
-                candidates.append(np.zeros_like(near))
-            chosen = candidates[0]
-            best = np.full(len(near), np.inf, np.float32)
-            for k in candidates:
-                error = magnitude - (k - 0.5 * (odd * (k > 0)))
-                cost = own.take(start + np.minimum(k, last)) + weight * error * error
-                chosen = np.where(cost < best, k, chosen)
-                best = np.minimum(cost, best)
+                chosen *= zero >= best
+                np.minimum(best, zero, out=best)
             costs[2 * odd + parity], choices[2 * odd + parity] = best, chosen
     return costs, choices

@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hvcodec.trellis import NO_GROUPS, Groups
+from hvcodec.trellis import NO_PRICES, Groups, Prices
 
 from . import Model, crossing
 from .blocks import straight_through
@@ -125,8 +125,11 @@ class Task(NamedTuple):
     importance: Tensor | None = None  # weights of the error of each pixel, see importance.py
     roi: Tensor | None = None  # those of a mask alone
     distortion: Mapping[str, float] = MappingProxyType({})  # shares, see perceptual.error_map
-    linked: Groups = NO_GROUPS  # see strips.Choice, as the next
-    prices: np.ndarray | None = None
+    prices: Prices = NO_PRICES  # see strips.Choice
+
+    @property
+    def linked(self) -> Groups:
+        return frozenset(self.prices)
 
     def within(self, rows: slice, columns: slice) -> Task:
         """The same for a tile."""
@@ -329,7 +332,7 @@ class _Loop:
             worth, may_drop = steps.worth * at_positions(importance, fixed), importance is not None
             price = self._price[:, latent.group, None, None, None]
             with torch.no_grad():
-                prices = self._task.prices if latent.group in self._task.linked else None
+                prices = self._task.prices.get(latent.group)
                 choose = chooser(fixed, worth, caution, prices, stages[latent.group].stride, may_drop=may_drop)
                 v, t = self._follower.follow(choose, *fixed.shape[-2:])
                 slope = price * torch.sign(fixed) * bits_of_one_more(fixed, t)

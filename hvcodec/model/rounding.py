@@ -78,7 +78,7 @@ def _extra_bits(device: torch.device) -> Tensor:
     return (-log_mass.diff(dim=1) / math.log(2)).float().to(device)
 
 
-def _coded_row(t: Tensor) -> Tensor:
+def coded_row(t: Tensor) -> Tensor:
     """The scale indices that the coder will use: on them depends what belongs to a trellis."""
     return torch.floor(t + 0.5).long().clamp(0, SCALE_COUNT - 1)
 
@@ -97,7 +97,10 @@ class Alone:
         self._x, self._worth, self._caution, self._may_drop = x, worth, caution, may_drop
 
     def __call__(self, t: Tensor, mine: Tensor) -> Tensor:
-        return round_cheaply(self._x, t, self._worth, self._caution, may_drop=self._may_drop)
+        return self._round(self._x, t, self._worth)
+
+    def _round(self, x: Tensor, t: Tensor, worth: Tensor) -> Tensor:
+        return round_cheaply(x, t, worth, self._caution, may_drop=self._may_drop)
 
     def bits(self, v: Tensor, t: Tensor) -> Tensor:
         """What the values that were chosen cost under their scale indices."""
@@ -119,29 +122,35 @@ class Linked(Alone):
         self._is_odd = torch.zeros(x.shape, dtype=torch.bool, device=x.device)
 
     def __call__(self, t: Tensor, mine: Tensor) -> Tensor:
-        """Values at the positions that are `mine`; elsewhere those of scalar symbols."""
-        x, values = self._x, super().__call__(t, mine)
+        """Values at the positions that are `mine`, and zeros elsewhere."""
         positions = np.flatnonzero(mine.cpu().numpy())
-        place = torch.from_numpy(positions).to(x.device)
-        planes = (x, self._worth.expand_as(x), _coded_row(t), values)
-        latents, weights, indices, chosen = (plane.flatten(2)[:, :, place].cpu().numpy() for plane in planes)
-        is_odd = np.zeros(chosen.shape, bool)
+        place = torch.from_numpy(positions).to(t.device)
+        x, t = (planes.flatten(2).index_select(2, place).cpu() for planes in (self._x, t))
+        worth = self._worth.flatten(2)
+        worth = (worth if worth.shape[2] == 1 else worth.index_select(2, place)).cpu().expand_as(x)
+        values = torch.zeros(self._x.shape, device=place.device)
+        for n, planes in enumerate(zip(x, t, worth, strict=True)):
+            for result, found in zip((values, self._is_odd), self._choose(*planes, positions), strict=True):
+                result[n].flatten(1)[:, place] = torch.from_numpy(found).to(place.device)
+        return values
+
+    def _choose(self, x: Tensor, t: Tensor, worth: Tensor, positions: Array) -> tuple[Array, Array]:
+        """Values at these positions of a picture's plane, and which are on the odd grid: (channels, positions)."""
+        rows = coded_row(t).to(torch.uint8).numpy()
+        linked = trellis.Pass.of_plane(rows, positions, self._x.shape[-1], self._stride, self._first_row)
+        values, is_odd = np.zeros(rows.size, np.float32), np.zeros(rows.size, bool)
+        scalar, places = linked.scalar, linked.places
+        own = (planes.reshape(-1).index_select(0, torch.from_numpy(scalar)) for planes in (x, t, worth))
+        values[scalar] = self._round(*own).numpy()
+        latents, weights = (planes.numpy().reshape(-1).take(places) for planes in (x, worth))
         caution = max(-MOST_CAUTION, min(TRELLIS_CAUTION * self._caution, MOST_CAUTION))
-        scaled = self._prices * np.float32(caution)
-        for n in range(len(x)):
-            row = indices[n].astype(np.uint8)
-            linked = trellis.Pass.of_plane(row, positions, x.shape[-1], self._stride, self._first_row)
-            own, weight = latents[n].flat[linked.places], weights[n].flat[linked.places]
-            k, odd = trellis.search(own, weight, scaled, row.flat[linked.places], linked.lanes)
-            chosen[n].flat[linked.places] = k - 0.5 * np.sign(k) * odd
-            is_odd[n].flat[linked.places] = odd
-        result = values.flatten(2).clone()
-        result[:, :, place] = torch.from_numpy(chosen).to(x)
-        self._is_odd.flatten(2)[:, :, place] = torch.from_numpy(is_odd).to(x.device)
-        return result.view_as(x)
+        prices = self._prices * np.float32(caution)
+        k, odd = trellis.search(latents, weights, prices, rows.reshape(-1).take(places), linked.lanes)
+        values[places], is_odd[places] = k - 0.5 * np.sign(k) * odd, odd
+        return values.reshape(rows.shape), is_odd.reshape(rows.shape)
 
     def bits(self, v: Tensor, t: Tensor) -> Tensor:
-        row, k = _coded_row(t), v.abs().ceil().long().clamp(0, self._prices.shape[2] - 1)
+        row, k = coded_row(t), v.abs().ceil().long().clamp(0, self._prices.shape[2] - 1)
         priced = torch.from_numpy(self._prices).to(v)[self._is_odd.long(), row, k]
         return torch.where(row < trellis.FIRST, logistic_bits(v, t), priced)
 

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hvcodec.trellis import BAND, NO_GROUPS, Groups
+from hvcodec.trellis import BAND, NO_GROUPS, NO_PRICES, Groups, Prices
 
 from . import Model
 from .config import ALIGN, ModelConfig
 from .importance import GRID, PixelRows, at_positions
 from .prior import Follower
-from .rounding import CAUTION, chooser
+from .rounding import CAUTION, chooser, coded_row
 from .transform import FINE, Answer, Latent, Steps, Transform
 from .walk import values_of
 
@@ -86,23 +86,29 @@ class Choice(NamedTuple):
     caution: float = CAUTION  # of the rounding; 0 rounds to what is nearest and, without a trellis, asks no prior
     nudges: Nudges | None = None  # see refine.py
     importance: Tensor | None = None  # weights of the error of each pixel, see importance.py
-    linked: Groups = NO_GROUPS  # in the trellis, if any with prices; the same for all pictures
-    prices: np.ndarray | None = None  # of symbols in the trellis, entropy.TrellisTables
+    prices: Prices = NO_PRICES  # of the groups in the trellis; the same for all pictures
+
+    @property
+    def linked(self) -> Groups:
+        return frozenset(self.prices)
 
 
 PLAIN = Choice()
 
 
-def analyze(
-    model: Model, pixels: PixelRows, rho: Tensor, height: int, width: int, choice: Choice = PLAIN
-) -> list[np.ndarray]:
-    """Symbols (N, Z, rows, columns) int16 of every layer of pictures padded to height x width.
+class Analysis(NamedTuple):
+    """What an encoder has chosen, and knows of it."""
 
-    Of groups in the trellis it is their values, in half steps.
-    """
+    symbols: list[np.ndarray]  # of every layer: (N, Z, rows, columns) int16; in the trellis values, in half steps
+    indices: list[np.ndarray] | None  # the coder's scale index of each, uint8; None if it was foretold only nearly
+
+
+def analyze(model: Model, pixels: PixelRows, rho: Tensor, height: int, width: int, choice: Choice = PLAIN) -> Analysis:
+    """Choose the symbols of pictures padded to height x width."""
     transform, config, n = model.transform, model.config, rho.shape[0]
     groups = len(config.stages)
     symbols = [np.zeros((n, *layer.shape(height, width)), np.int16) for layer in config.layers]
+    indices = [np.zeros(0, np.uint8)] * len(symbols)
     condition = transform.condition(rho, choice.linked)
     strips = cut(config, height // _UNIT, width // _UNIT, choice.linked)
 
@@ -114,6 +120,7 @@ def analyze(
         e[:, :, strip.own] = up[-1][:, :, strip.keep].float()
         if len(strips) == 1:
             fine.append(up[:-1])
+    knows_indices = bool(choice.prices) and len(strips) == 1  # then its prior is exact, and sees the whole picture
     features = [e, *transform.bottom_up(e, condition, range(FINE - 2, -1, -1))][::-1]
 
     def coding(source: list[Tensor], follower: Follower, read: Rows, own: Rows, keep: Rows) -> Answer:
@@ -124,11 +131,12 @@ def analyze(
             e = source[latent.group].float()
             if choice.nudges is not None:
                 e = e + torch.from_numpy(choice.nudges[latent.group][:, :, read(stride)]).to(e)
-            prices = choice.prices if latent.group in choice.linked else None
+            prices = choice.prices.get(latent.group)
             unit = 1 if prices is None else 2
-            x = latent.scaled(e - h, steps).clamp(-(SYMBOL_MAX // unit), SYMBOL_MAX // unit)
+            # What is no number is no symbol either.
+            x = latent.scaled(e - h, steps).nan_to_num(0.0).clamp(-(SYMBOL_MAX // unit), SYMBOL_MAX // unit)
             worth, may_drop = steps.worth * at_positions(importance, x), importance is not None
-            if choice.caution == 0 and not choice.linked:
+            if choice.caution == 0 and not choice.prices:
                 v = torch.round(x)
             else:
                 first_row = read(stride).start or 0
@@ -140,7 +148,9 @@ def analyze(
                     v[:, :, : above.shape[2]] = values_of(above, v.device, prices is not None)
                     return v
 
-                v, _ = follower.follow(chosen, *x.shape[-2:])
+                v, t = follower.follow(chosen, *x.shape[-2:])
+                if knows_indices:
+                    indices[latent.index] = coded_row(t).to(torch.uint8).cpu().numpy()
             part = (v * unit)[:, :, keep(stride)].to(torch.int16)
             symbols[latent.index][:, :, own(stride)] = part.cpu().numpy()
             return v
@@ -160,7 +170,7 @@ def analyze(
         read, own, keep = (partial(strip.at, rows) for rows in (strip.read, strip.own, strip.keep))
         answer = coding(source, follower.within(strip.read), read, own, keep)
         transform.top_down(h[:, :, strip.read], condition, range(FINE, groups), answer)
-    return symbols
+    return Analysis(symbols, indices if knows_indices else None)
 
 
 def _all_rows(stride: int) -> slice:

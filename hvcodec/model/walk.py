@@ -1,5 +1,8 @@
 """Run the exact world over a picture, layer by layer: the one walk that encoder and decoder share.
 
+An analysis in which symbols hang together asks the same prior for the same numbers (prior.Follower); where it saw
+the whole picture, the encoder goes by these.
+
 Features are kept as bytes and every step runs in strips of rows, so memory stays bounded for any picture.
 Strips change nothing: the arithmetic is exact and each strip sees the rows its convolutions reach.
 """
@@ -70,6 +73,21 @@ def walk_prior(
     return symbols
 
 
+def retrace(layers: Sequence[Layer], indices: Sequence[Array], present: Sequence[bool], exchange: Exchange) -> None:
+    """The exchanges of a walk that an analysis has made already: it knows all scale indices (Z, rows, columns)."""
+    for layer in layers:
+        own = indices[layer.index]
+        for positions in passes(*own.shape[1:]):
+            if present[layer.index] and len(positions):
+                exchange(layer.index, np.take(own.reshape(len(own), -1), positions, axis=1), positions)
+
+
+def passes(rows: int, columns: int) -> list[Array]:
+    """The positions of a plane that come first, and the others."""
+    is_first = checkerboard(rows, columns, torch.device("cpu")).numpy().reshape(-1) == 1
+    return [np.flatnonzero(is_first), np.flatnonzero(~is_first)]
+
+
 def _strips(rows: int, columns: int, halo: int) -> list[tuple[slice, slice, slice]]:
     """(rows to read, rows of those to keep, rows to write), an even number of rows each (checkerboard)."""
     height = max(2, STRIP_POSITIONS // columns // 2 * 2)
@@ -85,12 +103,17 @@ def _arrive(prior: Prior, group: int, coarser: Tensor | None, rho: Tensor, rows:
     stage = prior.stage(group)
     if stage.lift is None or coarser is None:
         return stage.arrive(None, rho, rows, columns).to(torch.uint8)
-    result = torch.empty((1, stage.lift.weight.shape[0] // 4, rows, columns), dtype=torch.uint8, device=rho.device)
+    result = _empty(stage.lift.weight.shape[0] // 4, rows, columns, rho.device)
     for _, _, write in _strips(rows // 2, columns // 2, halo=0):
         fine = slice(2 * write.start, 2 * write.stop)
         part = stage.arrive(_channels_last(coarser[:, :, write]), rho, fine.stop - fine.start, columns)
         result[:, :, fine] = part.to(torch.uint8)
     return result
+
+
+def _empty(channels: int, rows: int, columns: int, device: torch.device) -> Tensor:
+    shape = (1, channels, rows, columns)
+    return torch.empty(shape, dtype=torch.uint8, device=device, memory_format=torch.channels_last)
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -104,8 +127,7 @@ def _layer(
     k = np.zeros((layer.channels, rows * columns), np.int16)
     if not present:
         return k.reshape(layer.channels, rows, columns)
-    parity = checkerboard(rows, columns, torch.device("cpu")).numpy().reshape(-1)
-    for number in (0, 1):
+    for number, positions in enumerate(passes(rows, columns)):
         indices = np.empty((layer.channels, rows, columns), np.uint8)
         for read, keep, write in _strips(rows, columns, halo=1):
             a = _channels_last(features[:, :, read])
@@ -115,7 +137,6 @@ def _layer(
                 seen = magnitudes(values_of(known[None], features.device, halves))
             t = round_index(exact.predict(a, seen, rho, is_linked=halves))[0, :, keep]
             indices[:, write] = t.to(torch.uint8).cpu().numpy()
-        positions = np.flatnonzero(parity == 1 - number)
         if len(positions):
             chosen = np.take(indices.reshape(layer.channels, -1), positions, axis=1)
             k[:, positions] = exchange(layer.index, chosen, positions)
@@ -130,7 +151,7 @@ def values_of(symbols: Array, device: torch.device, halves: bool) -> Tensor:
 
 def _absorb(exact: PriorLayer, features: Tensor, k: Array, rho: Tensor, width: int, halves: bool) -> Tensor:
     rows, columns = features.shape[-2:]
-    result = torch.empty((1, width, rows, columns), dtype=torch.uint8, device=features.device)
+    result = _empty(width, rows, columns, features.device)
     for read, keep, write in _strips(rows, columns, halo=1):
         seen = magnitudes(values_of(k[None, :, read], features.device, halves))
         part = exact.absorb(_channels_last(features[:, :, read]), seen, rho)

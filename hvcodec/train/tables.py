@@ -85,7 +85,8 @@ def fit_tables(
     linked = None
     for _ in range(_ROUNDS if trellis else 0):
         linked = linked or TrellisTables.logistic()
-        both = sum(count(Choice(caution, prices=linked.prices)), Counts.none())
+        groups = linked_groups(stage.stride for stage in model.config.stages)
+        both = sum(count(Choice(caution, prices=dict.fromkeys(groups, linked.prices))), Counts.none())
         linked = TrellisTables.fit(both.parities, both.linked)
     return Fitted(Tables.fit(whole.scalar), linked, bits)
 
@@ -97,9 +98,7 @@ def _count(model: Model, picture: Tensor, level: int, choice: Choice) -> Counts:
     def rows(first: int, end: int) -> Tensor:
         return picture[None, :, first:end] - 0.5
 
-    if choice.prices is not None:
-        choice = choice._replace(linked=linked_groups(stage.stride for stage in model.config.stages))
-    symbols = [s[0] for s in analyze(model, rows, torch.tensor([rho]).float(), height, width, choice)]
+    symbols = [s[0] for s in analyze(model, rows, torch.tensor([rho]).float(), height, width, choice).symbols]
     total = Counts.none()
 
     def count(layer: int, indices: Array, positions: Array) -> Array:

@@ -228,10 +228,10 @@ def test_strips_use_the_nudges_of_their_rows(tiny_codec: Codec, monkeypatch: pyt
             for g, s in enumerate(tiny_codec.model.config.stages)
         ]
         choice = strips.Choice(nudges=nudges)
-        whole = strips.analyze(tiny_codec.model, pixels, rho, 320, 128, choice)
-        plain = strips.analyze(tiny_codec.model, pixels, rho, 320, 128)
+        whole = strips.analyze(tiny_codec.model, pixels, rho, 320, 128, choice).symbols
+        plain = strips.analyze(tiny_codec.model, pixels, rho, 320, 128).symbols
         monkeypatch.setattr(strips, "STRIP_PIXELS", 128 * 64)
-        cut = strips.analyze(tiny_codec.model, pixels, rho, 320, 128, choice)
+        cut = strips.analyze(tiny_codec.model, pixels, rho, 320, 128, choice).symbols
     differing = sum(int((a != b).sum()) for a, b in zip(whole, cut, strict=True))
     assert differing <= 0.001 * sum(a.size for a in whole)  # float sums at the borders of rounding
     assert any(not np.array_equal(a, b) for a, b in zip(whole, plain, strict=True))
@@ -245,11 +245,11 @@ def test_important_pixels_get_the_bits(tiny_codec: Codec) -> None:
     importance = torch.full((1, 1, 128, 128), 0.1)
     importance[..., :64] = 1.0
     with torch.no_grad():
-        alike = strips.analyze(tiny_codec.model, pixels, rho, 128, 128)
+        alike = strips.analyze(tiny_codec.model, pixels, rho, 128, 128).symbols
     nudges = refine.refine(refine.Task(tiny_codec.model, rho, importance=importance), pixels, 128, 128, 6)
     with torch.no_grad():
         choice = strips.Choice(nudges=nudges, importance=importance)
-        weighed = strips.analyze(tiny_codec.model, pixels, rho, 128, 128, choice)
+        weighed = strips.analyze(tiny_codec.model, pixels, rho, 128, 128, choice).symbols
 
     def spent(symbols: list[np.ndarray], side: int) -> int:
         return sum(int(np.abs(np.array_split(layer, 2, axis=3)[side]).sum()) for layer in symbols)
