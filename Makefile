@@ -40,7 +40,7 @@ $(VENV_COMPRESSAI)/.installed: pyproject.toml constraints-compressai.txt
 	touch $@
 
 test-compressai: $(VENV_COMPRESSAI)/.installed  ## tests of the CompressAI bridge, in an environment of its own (Linux)
-	$(BIN_COMPRESSAI)/python -m pytest tests/compressai
+	$(BIN_COMPRESSAI)/python -m pytest tests/compressai tests/unit/test_trellis.py tests/model/test_trellis_codec.py
 
 bench: $(VENV)/.dev  ## curves and report on the Kodak pictures of $(SHARED) (resumes where it stopped)
 	$(BIN)/python -m hvcodec_benchmarks all --images $(SHARED)/kodak

@@ -91,7 +91,8 @@ def stages_of(image: Image.Image, rho: int) -> list[dict[str, Any]]:
     data = codec.encode(image, rho)
     encode = _split(lambda: codec.encode(image, rho))
     decode = _split(lambda: codec.decode(data))
-    # What is left beside the exact part is analysis when encoding, synthesis when decoding.
+    # What is left beside the exact part is analysis when encoding, synthesis when decoding. An analysis in a trellis
+    # asks the prior itself, and the exact part goes by that.
     return [
         {"title": f"Encode, ρ {rho}", "times_s": [encode[2], encode[0], encode[1], 0.0]},
         {"title": f"Decode, ρ {rho}", "times_s": [0.0, decode[0], decode[1], decode[2]]},

@@ -1,6 +1,6 @@
 """Compress and decompress pictures: where the two worlds, the entropy coder and the container meet.
 
-    Picture ─► strips.analyze ─► symbols ─► walk_prior, LayerEncoder ─► chunks ─► container.pack ─► bytes
+    Picture ─► strips.analyze ─► symbols ─► walk_prior or retrace, LayerEncoder ─► chunks ─► container.pack ─► bytes
     Picture ◄─ strips.synthesize ◄─ symbols ◄─ walk_prior, LayerDecoder ◄─ chunks ◄─ container.unpack ◄─
 
 All entropy decoding is done before the first float operation. What a decoder shows is always
@@ -515,13 +515,15 @@ class Codec:
         """The chunk of every layer: the exact part of encoding.
 
         Values in a trellis are corrected in place where no path has them. With the scale `indices` of all symbols
-        the prior is not asked again.
+        the prior is asked again only if there were any of these.
         """
         encoders = [LayerEncoder(self.tables, self.trellis) for _ in symbols]
         present = [bool(planes.any()) for planes in symbols]
         linked_groups = self.linked_groups(in_trellis)
+        corrected = False
 
         def write(layer: int, indices: Array, positions: Array) -> Array:
+            nonlocal corrected
             planes = symbols[layer].reshape(len(indices), -1)
             chosen = np.take(planes, positions, axis=1)
             if self.model.config.layers[layer].group not in linked_groups:
@@ -530,13 +532,18 @@ class Codec:
             linked = self._linked(layer, indices, positions, width)
             own, is_odd = linked.fitted(chosen.reshape(-1))
             encoders[layer].encode_linked(own, linked)
-            planes[:, positions] = trellis.halves_of(own, is_odd).reshape(chosen.shape)
-            return planes[:, positions]
+            halves = trellis.halves_of(own, is_odd).reshape(chosen.shape)
+            if not np.array_equal(halves, chosen):
+                corrected = True
+                planes[:, positions] = halves
+            return halves
 
         if indices is None:
             walk_prior(self.model.prior, rho, height, width, present, write, linked=linked_groups)
         else:
             retrace(self.model.config.layers, indices, present, write)
+            if corrected:  # then all later indices are others
+                return self.encode_symbols(symbols, rho, height, width, in_trellis=in_trellis)
         return [encoder.chunk() for encoder in encoders]
 
 

@@ -85,19 +85,15 @@ class Lanes(NamedTuple):
     number: int  # of lanes: all take part in the first step
     ends: tuple[int, ...]  # of the steps
 
-    @property
-    def lane(self) -> Array:
-        """Of each symbol."""
-        return self.place % max(self.number, 1)
-
 
 def deal(bands: Array) -> Lanes:
     """Cut the symbols of each band into lanes of about equal length, by the number of the band that each lies in."""
     integer: Any = np.int32 if len(bands) < 1 << 30 else np.int64  # passes are large: memory counts
     by_band = np.argsort(bands, kind="stable").astype(integer)
     counts = np.bincount(bands)
+    counts = counts[counts > 0]
     lanes = -(-counts // LANE)
-    lengths = -(-counts // np.maximum(lanes, 1))
+    lengths = -(-counts // lanes)
     table = np.full((lengths.max(initial=0), lanes.sum()), -1, integer)
     lane = begin = 0
     for count, own, length in zip(counts.tolist(), lanes.tolist(), lengths.tolist(), strict=True):
@@ -234,7 +230,7 @@ def search(x: Array, weight: Array, prices: Array, row: Array, lanes: Lanes) -> 
         here = kept.reshape(-1).take(here)
         here += np.multiply(bits[number], STATES // 2 * n, dtype=np.intp)
     odd, parity = (_with_former(bits[_MEMORY:], taps, 1).reshape(-1).take(place) for taps in (_GRID, _NEXT))
-    symbols = choices.reshape(-1).take((2 * odd + parity) * np.intp(len(x)) + np.arange(len(x)))
+    symbols = choices.reshape(-1).take((2 * odd.astype(np.intp) + parity) * len(x) + np.arange(len(x)))
     return np.where(x < 0, -symbols, symbols), odd.view(bool)
 
 

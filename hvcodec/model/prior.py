@@ -36,23 +36,28 @@ EXACT_LIMIT = 1 << 24
 
 
 @contextmanager
-def _cudnn_is_off() -> Iterator[None]:
-    """cuDNN may choose Winograd or FFT, which are not exact; the plain kernels are."""
+def _transforms_are_off() -> Iterator[None]:
+    """cuDNN and NNPACK (batches from 16 on) may choose Winograd or FFT, which are not exact; the plain kernels are."""
     # Not cudnn.flags(): that also asks for the precision, and fails where it was set in torch's new way.
-    before, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False
+    cudnn, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False
+    (nnpack,) = torch.backends.nnpack.set_flags(False)  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        torch.backends.cudnn.enabled = before
+        torch.backends.cudnn.enabled = cudnn
+        torch.backends.nnpack.set_flags(nnpack)  # type: ignore[no-untyped-call]
 
 
-_without_cudnn = Shared(_cudnn_is_off)
+_without_transforms = Shared(_transforms_are_off)
 
 
 @contextmanager
 def exact_kernels(device: torch.device) -> Iterator[None]:
-    """Convolutions that sum integers without rounding, whatever the caller set: no Winograd, no autocast."""
-    with _without_cudnn, torch.autocast(device.type, enabled=False):
+    """Convolutions that sum integers without rounding, whatever the caller set: no Winograd, no autocast.
+
+    Whether a file can be decoded hangs on it, for walk.py and for a Follower with groups in a trellis.
+    """
+    with _without_transforms, torch.autocast(device.type, enabled=False):
         yield
 
 
@@ -288,8 +293,8 @@ class Follower:
     """The prior beside an analysis: told the symbols of each layer, it foretells the scales of the next.
 
     Unlike walk.py it evaluates both passes everywhere and gives real-valued indices, with gradients: for
-    training, and as a hint for an encoder's choice of symbols. With groups in a trellis it is as exact as the coder:
-    where a scale index differs, so do the grids of whole lanes.
+    training, and as a hint for an encoder's choice of symbols. With groups in a trellis it has to be as exact as
+    walk.py: where a scale index differs, so do the grids of whole lanes, and the coder goes by them (strips.Analysis).
     """
 
     def __init__(self, prior: Prior, rho: Tensor, linked: Groups = NO_GROUPS) -> None:

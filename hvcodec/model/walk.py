@@ -74,7 +74,10 @@ def walk_prior(
 
 
 def retrace(layers: Sequence[Layer], indices: Sequence[Array], present: Sequence[bool], exchange: Exchange) -> None:
-    """The exchanges of a walk that an analysis has made already: it knows all scale indices (Z, rows, columns)."""
+    """The exchanges of a walk that an analysis has made already: it knows all scale indices (Z, rows, columns).
+
+    They are those of the symbols that it chose. An exchange that returns others needs a walk.
+    """
     for layer in layers:
         own = indices[layer.index]
         for positions in passes(*own.shape[1:]):

@@ -671,7 +671,7 @@ def read_by_hand(chunk: bytes, trellis: TrellisTables, linked: Pass) -> list[int
                 codes[place] = code
         return [-(code + 1) // 2 if code % 2 else code // 2 for code in codes]
 
-    scale_idx, lane_of = linked.scale_idx.tolist(), linked.lanes.lane.tolist()
+    scale_idx, lane_of = linked.scale_idx.tolist(), (linked.lanes.place % max(linked.lanes.number, 1)).tolist()
     scalar, places = linked.scalar.tolist(), linked.places.tolist()
     symbols = [0] * len(scale_idx)
     for place, k in zip(scalar, runs(trellis.tables, [scale_idx[place] for place in scalar]), strict=True):
