@@ -388,7 +388,7 @@ class LayerDecoder:
         if self._coder.is_empty():
             return symbols, is_odd
         row, weights = linked.scale_idx[linked.places], self._trellis.weights.reshape(-1, 2)
-        even_grid, odd_grid = row.astype(np.intp) - FIRST, len(weights) // 2
+        even_grid, odd_grid = row - np.uint8(FIRST), np.uint8(len(weights) // 2)
 
         def parities(now: slice, odd: NDArray[np.bool_]) -> NDArray[np.int32]:
             own = weights.take(even_grid[now] + odd_grid * odd, axis=0)

@@ -85,10 +85,18 @@ class Lanes(NamedTuple):
     number: int  # of lanes: all take part in the first step
     ends: tuple[int, ...]  # of the steps
 
+    def only(self, wanted: Array) -> tuple[Lanes, Array]:
+        """Some of the lanes, by their numbers, and which of the symbols those are."""
+        step, lane = np.divmod(self.place, max(self.number, 1))
+        own = np.flatnonzero(wanted[lane])
+        number, step = int(wanted.sum()), step[own]
+        place = step * number + (np.cumsum(wanted) - 1)[lane[own]]
+        return Lanes(self.order[own], place, number, tuple(np.cumsum(np.bincount(step)).tolist())), own
+
 
 def deal(bands: Array) -> Lanes:
     """Cut the symbols of each band into lanes of about equal length, by the number of the band that each lies in."""
-    integer: Any = np.int32 if len(bands) < 1 << 30 else np.int64  # passes are large: memory counts
+    integer = _integer(len(bands))
     by_band = np.argsort(bands, kind="stable").astype(integer)
     counts = np.bincount(bands)
     counts = counts[counts > 0]
@@ -106,6 +114,11 @@ def deal(bands: Array) -> Lanes:
     return Lanes(table.reshape(-1).take(place), place, table.shape[1], tuple(np.cumsum(is_used.sum(axis=1)).tolist()))
 
 
+def _integer(number: int) -> Any:
+    """For places among so many symbols, and twice as many: passes are large, and memory counts."""
+    return np.int32 if number < 1 << 30 else np.int64
+
+
 class Pass:
     """One pass of coding: which symbols are scalar, and how the others hang together."""
 
@@ -118,10 +131,11 @@ class Pass:
         """Scale indices of the pass, and the number of the band that each of its symbols lies in."""
         self.scale_idx = scale_idx
         is_linked = scale_idx >= FIRST
-        self.scalar = np.flatnonzero(~is_linked)
-        linked = np.flatnonzero(is_linked)
+        integer = _integer(len(scale_idx))
+        self.scalar = np.flatnonzero(~is_linked).astype(integer)
         self.lanes = deal(bands[is_linked])
-        self.places = linked[self.lanes.order]  # of the trellis symbols, in the order of the lanes
+        # Of the trellis symbols, in the order of the lanes.
+        self.places = np.flatnonzero(is_linked).astype(integer).take(self.lanes.order)
 
     def fitted(self, halves: Array) -> tuple[Array, Array]:
         """Symbols whose values are these, in half steps, and which are on the odd grid; the nearest where none are.
@@ -133,9 +147,13 @@ class Pass:
         symbols[self.scalar] = np.sign(halves[self.scalar]) * (np.abs(halves[self.scalar]) >> 1)
         own, wanted = symbols[self.places], halves[self.places]
         odd = self.are_odd(own)
-        if ((wanted & 1 != odd) & (wanted != 0)).any():
-            free = np.zeros((2, 1, 1), np.float32)
-            own, odd = search(wanted * 0.5, np.ones(len(own), np.float32), free, np.zeros(len(own), int), self.lanes)
+        wrong = (wanted & 1 != odd) & (wanted != 0)
+        if wrong.any():
+            faulty = np.zeros(self.lanes.number, bool)
+            faulty[self.lanes.place[wrong] % self.lanes.number] = True
+            lanes, places = self.lanes.only(faulty)
+            x, free = np.float32(0.5) * wanted[places], np.zeros((2, 1, 1), np.float32)
+            own[places], odd[places] = search(x, np.ones_like(x), free, np.zeros(len(x), np.uint8), lanes)
         symbols[self.places], is_odd[self.places] = own, odd
         return symbols, is_odd
 
@@ -183,7 +201,7 @@ def _with_former(bits: Array, taps: int, back: int) -> Array:
 def bands(positions: Array, columns: int, stride: int, first_row: int = 0) -> Array:
     """The number of the band that each position of a plane lies in."""
     result: Array = (positions // columns + first_row) // (BAND // stride)
-    return result.astype(np.int32)
+    return result.astype(np.min_scalar_type(result.max(initial=0)))
 
 
 def halves_of(symbols: Array, is_odd: Array) -> Array:
