@@ -39,7 +39,7 @@ $(VENV_COMPRESSAI)/.installed: pyproject.toml constraints-compressai.txt
 		-e '.[compressai]' pytest hypothesis
 	touch $@
 
-test-compressai: $(VENV_COMPRESSAI)/.installed  ## tests of the CompressAI bridge, in an environment of its own (Linux)
+test-compressai: $(VENV_COMPRESSAI)/.installed  ## tests of the CompressAI bridge, in an environment of its own (Linux), and of the trellis with its older NumPy
 	$(BIN_COMPRESSAI)/python -m pytest tests/compressai tests/unit/test_trellis.py tests/model/test_trellis_codec.py
 
 bench: $(VENV)/.dev  ## curves and report on the Kodak pictures of $(SHARED) (resumes where it stopped)

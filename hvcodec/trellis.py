@@ -85,9 +85,11 @@ class Lanes(NamedTuple):
     number: int  # of lanes: all take part in the first step
     ends: tuple[int, ...]  # of the steps
 
-    def only(self, wanted: Array) -> tuple[Lanes, Array]:
-        """Some of the lanes, by their numbers, and which of the symbols those are."""
-        step, lane = np.divmod(self.place, max(self.number, 1))
+    def of(self, marked: Array) -> tuple[Lanes, Array]:
+        """The lanes in which symbols are marked, some at least, and which of all symbols lie in them."""
+        step, lane = np.divmod(self.place, self.number)
+        wanted = np.zeros(self.number, bool)
+        wanted[lane[marked]] = True
         own = np.flatnonzero(wanted[lane])
         number, step = int(wanted.sum()), step[own]
         place = step * number + (np.cumsum(wanted) - 1)[lane[own]]
@@ -149,9 +151,7 @@ class Pass:
         odd = self.are_odd(own)
         wrong = (wanted & 1 != odd) & (wanted != 0)
         if wrong.any():
-            faulty = np.zeros(self.lanes.number, bool)
-            faulty[self.lanes.place[wrong] % self.lanes.number] = True
-            lanes, places = self.lanes.only(faulty)
+            lanes, places = self.lanes.of(wrong)
             x, free = np.float32(0.5) * wanted[places], np.zeros((2, 1, 1), np.float32)
             own[places], odd[places] = search(x, np.ones_like(x), free, np.zeros(len(x), np.uint8), lanes)
         symbols[self.places], is_odd[self.places] = own, odd
