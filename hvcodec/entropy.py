@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvcodec.errors import CorruptError
-from hvcodec.trellis import FIRST, MAX_LINKED, Pass
+from hvcodec.trellis import APART, FIRST, IS_ODD, MAX_LINKED, STATES, Pass
 
 _AnsCoder = constriction.stream.stack.AnsCoder
 _Categorical = constriction.stream.model.Categorical
@@ -263,6 +263,13 @@ class TrellisTables:
         return np.stack([self.evens, _TOTAL - self.evens], axis=-1) * 256.0 - 1.0
 
     @cached_property
+    def weights_of_states(self) -> NDArray[np.float64]:
+        """The same for each state of the trellis, whose number times APART the scale index is added to."""
+        rows = np.ones((STATES, APART, 2))
+        rows[:, FIRST:] = self.weights[IS_ODD.astype(np.intp)]
+        return rows.reshape(-1, 2)
+
+    @cached_property
     def prices(self) -> NDArray[np.float32]:
         """Bits of a symbol of magnitude 0..PRICED on the even and the odd grid: (2, 64, PRICED + 1)."""
         result = np.zeros((2, _N_TABLES, PRICED + 1), np.float32)
@@ -387,12 +394,10 @@ class LayerDecoder:
         symbols[linked.scalar] = _within_linked(self._read(tables, linked.scale_idx[linked.scalar]))
         if self._coder.is_empty():
             return symbols, is_odd
-        row, weights = linked.scale_idx[linked.places], self._trellis.weights.reshape(-1, 2)
-        even_grid, odd_grid = row - np.uint8(FIRST), np.uint8(len(weights) // 2)
+        row, weights = linked.scale_idx[linked.places], self._trellis.weights_of_states
 
-        def parities(now: slice, odd: NDArray[np.bool_]) -> NDArray[np.int32]:
-            own = weights.take(even_grid[now] + odd_grid * odd, axis=0)
-            found: NDArray[np.int32] = self._coder.decode(_PAIR, own)
+        def parities(now: slice, states: NDArray[np.intp]) -> NDArray[np.int32]:
+            found: NDArray[np.int32] = self._coder.decode(_PAIR, weights.take(states + row[now], axis=0))
             return found
 
         with _door(CorruptError):
@@ -422,8 +427,8 @@ class LayerDecoder:
         half_width = int(tables.half_widths[index])
         escape = 2 * half_width + 1
         codes: NDArray[np.int32] = self._coder.decode(tables._models[index], n_symbols)
-        outside = np.flatnonzero(codes == escape)
-        if outside.size:
+        if codes.max() == escape:
+            outside = np.flatnonzero(codes == escape)
             order = _escape_order(half_width)
             classes = self._coder.decode(_CLASS_MODEL, outside.size)
             values = self._coder.decode(_UNIFORM, np.left_shift(1, classes + order, dtype=np.int32))

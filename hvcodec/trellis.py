@@ -57,8 +57,14 @@ _LAST_BIT = np.arange(2)
 _BRANCH = (2 * IS_ODD[_FORMER])[:, :, None] + (_FLIPS[_FORMER][:, :, None] ^ _LAST_BIT)  # (2, j, bit): 2 odd + parity
 
 
+APART = 64
+"""How far apart states are as `Pass.follow` tells them: beside each there is room for all scale indices."""
+
 Parities = Callable[[slice, Array], Array]
-"""(which trellis symbols are next, in the order of the lanes, whether they are on the odd grid) -> their parities."""
+"""(which trellis symbols are next, in the order of the lanes, their states times APART) -> their parities."""
+
+_AFTER = np.zeros((STATES, APART), np.intp)  # the next state, times APART too, at a state and beside it the parity
+_AFTER[:, :2] = APART * NEXT.astype(np.intp)
 
 
 Groups = frozenset[int]
@@ -173,17 +179,18 @@ class Pass:
         return _with_former(bits, _GRID, 1).reshape(-1).take(place).view(bool)
 
     def follow(self, parities: Parities) -> Array:
-        """The parities of trellis symbols, in the order of the lanes, each told when its grid is known."""
+        """The parities of trellis symbols, in the order of the lanes, each told when its state is known."""
         result = np.empty(len(self.places), np.uint8)
-        state, begin, after = np.zeros(self.lanes.number, np.intp), 0, NEXT.reshape(-1).astype(np.intp)
+        states, begin = np.zeros(self.lanes.number, np.intp), 0
         for step, end in enumerate(self.lanes.ends):
-            now: slice = slice(begin, end)
-            own: Any = slice(None)
-            if end - begin < len(state):  # rarely: others have ended
-                own = self.lanes.place[now] - step * len(state)
-            before = state[own]
-            found = result[now] = parities(now, IS_ODD.take(before))
-            state[own] = after.take(2 * before + found)
+            now = slice(begin, end)
+            if end - begin == len(states):
+                found = result[now] = parities(now, states)
+                states = _AFTER.take(states + found)
+            else:  # rarely: some lanes have ended
+                own = self.lanes.place[now] - step * len(states)
+                found = result[now] = parities(now, states[own])
+                states[own] = _AFTER.take(states[own] + found)
             begin = end
         return result
 

@@ -88,9 +88,12 @@ class Block(nn.Module):
         groups = self.spatial.groups
         per_group = self.scale_in.view(groups, -1).repeat_interleave(self.spatial.out_channels // groups, 0)
         spatial = self.spatial.weight * per_group[:, :, None, None]
-        y = F.silu(F.conv2d(x, spatial, self.spatial.bias, padding=1, groups=groups))
+        in_place = not torch.is_grad_enabled()  # where nobody will ask for gradients: memory, and time to fetch it
+        y = F.silu(F.conv2d(x, spatial, self.spatial.bias, padding=1, groups=groups), inplace=in_place)
         gain, shift = self.modulate(rho)[:, :, None, None].chunk(2, dim=1)
-        y = F.silu(torch.addcmul(shift, self.expand(y), 1 + gain))
+        y = self.expand(y)
+        y = F.silu(torch.addcmul(shift, y, 1 + gain, out=y if in_place else None), inplace=in_place)
         project = self.project.weight * self.scale_out[:, None, None, None]
         assert self.project.bias is not None
-        return x + F.conv2d(y, project, self.project.bias * self.scale_out)
+        y = F.conv2d(y, project, self.project.bias * self.scale_out)
+        return y.add_(x) if in_place and y.dtype == x.dtype else x + y

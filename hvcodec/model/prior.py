@@ -62,8 +62,13 @@ def exact_kernels(device: torch.device) -> Iterator[None]:
 
 
 def requantize(y: Tensor, shift: int = WEIGHT_SHIFT) -> Tensor:
-    """Sums back to activations: divide by a power of two, round half up, clamp to 0..255. Exact."""
-    return snap(y, 2.0**-shift, 0, ACTIVATION_MAX)
+    """Sums back to activations: divide by a power of two, round half up, clamp to 0..255. Exact.
+
+    Without gradients the sums themselves become the activations: nobody needs them any more.
+    """
+    if torch.is_grad_enabled():
+        return snap(y, 2.0**-shift, 0, ACTIVATION_MAX)
+    return y.mul_(2.0**-shift).add_(0.5).floor_().clamp_(0, ACTIVATION_MAX)
 
 
 def magnitudes(k: Tensor) -> Tensor:
@@ -113,6 +118,14 @@ class ExactConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         kernel = self.weight.shape[-1]
         return F.conv2d(x, self.grid_weight(), padding=kernel // 2, groups=self.groups)
+
+    def of_neighbours(self, x: Tensor) -> Tensor:
+        """What a 3x3 kernel gives at positions that know only their neighbours above, left, right and below.
+
+        x holds the channels of these four, one after the other, (N, 4 inputs, 1, positions).
+        """
+        weight = self.grid_weight()[:, :, (0, 1, 1, 2), (1, 0, 2, 1)]
+        return F.conv2d(x, weight.transpose(1, 2).flatten(1)[:, :, None, None])
 
 
 class RhoTable(nn.Module):
@@ -183,11 +196,13 @@ class Head(nn.Module):
         self.rho_hidden = RhoTable(groups, width, grid=16 * 2.0**WEIGHT_SHIFT)
         self.out = ExactConv(width, channels, shift=5, gain=0.1)
 
-    def forward(self, a: Tensor, seen: Tensor | None, rho: Tensor) -> Tensor:
+    def forward(self, a: Tensor, rho: Tensor, seen: Tensor | None, beside: Tensor | None) -> Tensor:
         """Scale indices on the fine grid (2^INDEX_SHIFT to an index), without the layer's base."""
         y = self.mix(a) + self.rho_hidden(rho)
         if self.near is not None and seen is not None:
             y = y + self.near(seen)
+        if self.near is not None and beside is not None:
+            y = y + self.near.of_neighbours(beside)
         indices: Tensor = self.out(requantize(y))
         return indices
 
@@ -218,10 +233,17 @@ class PriorLayer(nn.Module):
             result["mix"] = [self.mix, Residual(ACTIVATION_MAX)]
         return result
 
-    def predict(self, a: Tensor, seen: Tensor | None, rho: Tensor, *, is_linked: bool = False) -> Tensor:
-        """Scale indices on the fine grid; the second pass has `seen` the magnitudes of the first."""
-        head = self.first if seen is None else self.second
-        indices: Tensor = head(a, seen, rho) + self.base(rho)
+    def predict(
+        self, a: Tensor, rho: Tensor, *, seen: Tensor | None = None, beside: Tensor | None = None,
+        is_linked: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """Scale indices on the fine grid; the second pass knows the magnitudes of the first.
+
+        Either as planes, zeros elsewhere, that it has `seen`, or what is `beside` each position
+        (ExactConv.of_neighbours).
+        """
+        head = self.first if seen is None and beside is None else self.second
+        indices: Tensor = head(a, rho, seen, beside) + self.base(rho)
         return indices - round(WIDER * (1 << INDEX_SHIFT)) if is_linked else indices  # in wider steps all is smaller
 
     def absorb(self, a: Tensor, seen: Tensor, rho: Tensor) -> Tensor:
@@ -249,7 +271,7 @@ class PriorStage(nn.Module):
         """Features as this stride begins."""
         seed = self.seed(rho)
         if self.lift is None or coarser is None:
-            return requantize(seed.expand(-1, -1, rows, columns))
+            return requantize(seed).expand(-1, -1, rows, columns)
         return requantize(F.pixel_shuffle(self.lift(coarser), 2) + seed)
 
 
@@ -342,7 +364,7 @@ class Follower:
 
     def _predict(self, exact: PriorLayer, seen: Tensor | None) -> Tensor:
         assert self._features is not None
-        indices = exact.predict(self._features, seen, self._rho, is_linked=self._group in self._linked)
+        indices = exact.predict(self._features, self._rho, seen=seen, is_linked=self._group in self._linked)
         return indices.float() * 2.0**-INDEX_SHIFT
 
 

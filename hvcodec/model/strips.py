@@ -126,7 +126,7 @@ def analyze(model: Model, pixels: PixelRows, rho: Tensor, height: int, width: in
     def coding(source: list[Tensor], follower: Follower, read: Rows, own: Rows, keep: Rows) -> Answer:
         importance = None if choice.importance is None else choice.importance[:, :, read(GRID)]
 
-        def answer(latent: Latent, steps: Steps, h: Tensor) -> Tensor:
+        def answer(latent: Latent, steps: Steps, h: Tensor) -> Tensor | None:
             stride = config.stages[latent.group].stride
             e = source[latent.group].float()
             if choice.nudges is not None:
@@ -153,7 +153,7 @@ def analyze(model: Model, pixels: PixelRows, rho: Tensor, height: int, width: in
                     indices[latent.index] = coded_row(t).to(torch.uint8).cpu().numpy()
             part = (v * unit)[:, :, keep(stride)].to(torch.int16)
             symbols[latent.index][:, :, own(stride)] = part.cpu().numpy()
-            return v
+            return v if latent.index < len(symbols) - 1 else None  # no symbol depends on the blocks after the last
 
         return answer
 

@@ -25,8 +25,8 @@ from hvcodec.trellis import NO_GROUPS, WIDER, Groups
 from .blocks import Block, Modules
 from .config import INDEX_PER_OCTAVE, RHO_LEVELS, ModelConfig, Stage
 
-Answer = Callable[["Latent", "Steps", Tensor], Tensor]
-"""Gives the symbols of a latent layer: (layer, its steps, the estimate h) -> k."""
+Answer = Callable[["Latent", "Steps", Tensor], Tensor | None]
+"""Gives the symbols of a latent layer: (layer, its steps, the estimate h) -> k; None if nothing more is wanted."""
 
 PATCH = 4
 FINE = 3
@@ -126,6 +126,8 @@ class Rung(nn.Module):
         for latent, blocks in zip(self.latents, self.after, strict=True):
             steps = condition.steps[latent.index]
             k = answer(latent, steps, h)
+            if k is None:
+                break
             with full_precision(h):
                 h = latent.merge(h, k, steps)
             for block in blocks:

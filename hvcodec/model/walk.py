@@ -3,13 +3,13 @@
 An analysis in which symbols hang together asks the same prior for the same numbers (prior.Follower); where it saw
 the whole picture, the encoder goes by these.
 
-Features are kept as bytes and every step runs in strips of rows, so memory stays bounded for any picture.
-Strips change nothing: the arithmetic is exact and each strip sees the rows its convolutions reach.
+Features are kept as bytes and every step runs in strips of rows, or on some of a pass' positions, so memory stays
+bounded for any picture. Strips change nothing: the arithmetic is exact and each sees all that its convolutions reach.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ Finished = Callable[[int, Array], None]
 """(layer, its symbols (Z, rows, columns)), when the layer is complete."""
 
 STRIP_POSITIONS = 1 << 17
-"""Positions (rows x columns) that one strip holds, about."""
+"""Positions that one strip holds, about."""
 
 
 @torch.inference_mode()
@@ -130,20 +130,57 @@ def _layer(
     k = np.zeros((layer.channels, rows * columns), np.int16)
     if not present:
         return k.reshape(layer.channels, rows, columns)
-    for number, positions in enumerate(passes(rows, columns)):
-        indices = np.empty((layer.channels, rows, columns), np.uint8)
-        for read, keep, write in _strips(rows, columns, halo=1):
-            a = _channels_last(features[:, :, read])
-            seen = None
-            if number == 1:
-                known = k.reshape(layer.channels, rows, columns)[:, read]
-                seen = magnitudes(values_of(known[None], features.device, halves))
-            t = round_index(exact.predict(a, seen, rho, is_linked=halves))[0, :, keep]
-            indices[:, write] = t.to(torch.uint8).cpu().numpy()
+    by_position = features.permute(0, 2, 3, 1).reshape(rows * columns, -1)
+    around = _Around(layer.channels, rows, columns, features.device)
+    for is_second, positions in enumerate(passes(rows, columns)):
+        indices = np.empty((layer.channels, len(positions)), np.uint8)
+        for part in _parts(len(positions)):
+            own = torch.from_numpy(positions[part]).to(features.device)
+            a = _as_row(by_position.index_select(0, own))
+            beside = around.of(own) if is_second else None
+            t = round_index(exact.predict(a, rho, beside=beside, is_linked=halves))
+            indices[:, part] = t[0, :, 0].to(torch.uint8).cpu().numpy()
         if len(positions):
-            chosen = np.take(indices.reshape(layer.channels, -1), positions, axis=1)
-            k[:, positions] = exchange(layer.index, chosen, positions)
+            chosen = exchange(layer.index, indices, positions)
+            k[:, positions] = chosen
+            if not is_second:
+                around.learn(positions, chosen, halves)
     return k.reshape(layer.channels, rows, columns)
+
+
+class _Around:
+    """The magnitudes of a plane's first pass as its second sees them: those of the four neighbours of a position."""
+
+    def __init__(self, channels: int, rows: int, columns: int, device: torch.device) -> None:
+        self._columns, self._width = columns, columns + 2  # a margin of zeros around the plane
+        self._plane = torch.zeros(((rows + 2) * self._width, 2 * channels), dtype=torch.uint8, device=device)
+
+    def learn(self, positions: Array, symbols: Array, halves: bool) -> None:
+        """The symbols (Z, n) at these positions, or their values in half steps."""
+        device = self._plane.device
+        for part in _parts(len(positions)):
+            seen = magnitudes(values_of(symbols[None, :, part], device, halves)).to(torch.uint8)
+            self._plane.index_copy_(0, self._places(torch.from_numpy(positions[part]).to(device)), seen[0].t())
+
+    def of(self, positions: Tensor) -> Tensor:
+        """What is beside these positions, for ExactConv.of_neighbours."""
+        steps = torch.tensor([-self._width, -1, 1, self._width], device=positions.device)
+        places = self._places(positions)[:, None] + steps
+        return _as_row(self._plane.index_select(0, places.flatten()).view(len(positions), -1))
+
+    def _places(self, positions: Tensor) -> Tensor:
+        row = torch.div(positions, self._columns, rounding_mode="floor")
+        return positions + 2 * row + self._width + 1
+
+
+def _parts(positions: int) -> Iterator[slice]:
+    """So many positions, a strip's worth at a time."""
+    return (slice(begin, begin + STRIP_POSITIONS) for begin in range(0, positions, STRIP_POSITIONS))
+
+
+def _as_row(by_position: Tensor) -> Tensor:
+    """Bytes (positions, channels) as a picture of one row, (1, channels, 1, positions), channels last."""
+    return by_position.float()[None, None].permute(0, 3, 1, 2)
 
 
 def values_of(symbols: Array, device: torch.device, halves: bool) -> Tensor:

@@ -16,7 +16,7 @@ from hvcodec import container
 from hvcodec.codec import Codec
 from hvcodec.errors import ModelError
 from hvcodec.model import Model, ModelConfig, prior, tiny_config
-from hvcodec.model.blocks import snap
+from hvcodec.model.blocks import Block, snap
 from hvcodec.model.prior import EXACT_LIMIT, ExactConv, Prior, RhoTable, magnitudes, requantize
 from hvcodec.model.weights import save_weights
 
@@ -72,6 +72,22 @@ def test_convolution_at_the_limit_is_the_integer_one(inputs: int, kernel: int, g
         assert reached == layer.bound()
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 2), (3, 1), (4, 6), (5, 7)])
+@torch.inference_mode()
+def test_the_second_pass_at_its_positions_is_that_of_the_plane(rows: int, columns: int) -> None:
+    """A checkerboard hides all of a kernel but the neighbours above, left, right and below."""
+    rng = np.random.default_rng(rows)
+    layer = ExactConv(6, 5, 3)
+    seen = rng.integers(0, 65, (6, rows, columns))
+    seen[:, np.indices((rows, columns)).sum(axis=0) % 2 == 1] = 0
+    plane = layer(torch.from_numpy(seen)[None].float())[0].numpy()
+    padded = np.pad(seen, ((0, 0), (1, 1), (1, 1)))
+    for y, x in np.argwhere(np.indices((rows, columns)).sum(axis=0) % 2 == 1) + 1:
+        beside = [padded[:, y - 1, x], padded[:, y, x - 1], padded[:, y, x + 1], padded[:, y + 1, x]]
+        found = layer.of_neighbours(torch.from_numpy(np.concatenate(beside))[None, :, None, None].float())
+        np.testing.assert_array_equal(found[0, :, 0, 0].numpy(), plane[:, y - 1, x - 1])
+
+
 @pytest.mark.parametrize("shift", [5, 7])
 def test_weights_round_to_their_grid_and_stop_at_its_end(shift: int) -> None:
     layer = ExactConv(3, 1, 3, shift=shift)
@@ -85,12 +101,33 @@ def test_weights_round_to_their_grid_and_stop_at_its_end(shift: int) -> None:
 # --- small steps ----------------------------------------------------------------------------------------------
 
 
-def test_requantize_is_the_integer_shift_up_to_the_limit() -> None:
+@pytest.mark.parametrize("gradients", [False, True])
+def test_requantize_is_the_integer_shift_up_to_the_limit(gradients: bool) -> None:
     rng = np.random.default_rng(2)
     edges = [0, 63, 64, 65, -63, -64, -65, 255 * 128 + 63, 255 * 128 + 64, EXACT_LIMIT - 1, 1 - EXACT_LIMIT]
     y = np.concatenate([edges, rng.integers(1 - EXACT_LIMIT, EXACT_LIMIT, 10_000), np.arange(-40_000, 40_000)])
-    found = requantize(torch.from_numpy(y).float()).numpy()
+    with torch.set_grad_enabled(gradients):
+        found = requantize(torch.from_numpy(y).float()).numpy()
     np.testing.assert_array_equal(found, decoder.q(y))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_block_gives_the_same_without_gradients_and_leaves_its_input_alone(dtype: torch.dtype) -> None:
+    """It works in place then."""
+    torch.manual_seed(1)
+    block = Block(8, 2, 4)
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter)
+    x, rho = torch.randn(2, 8, 5, 6), torch.randn(2, 4)
+    before = x.clone()
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        expected = block(x, rho).detach()
+        with torch.no_grad():
+            found = block(x, rho)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+    assert torch.equal(x, before)
+    assert not torch.equal(found, x)
 
 
 def test_the_gradient_of_snap_is_that_of_a_clamp_without_the_rounding() -> None:
