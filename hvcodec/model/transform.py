@@ -26,7 +26,10 @@ from .blocks import Block, Modules
 from .config import INDEX_PER_OCTAVE, RHO_LEVELS, ModelConfig, Stage
 
 Answer = Callable[["Latent", "Steps", Tensor], Tensor | None]
-"""Gives the symbols of a latent layer: (layer, its steps, the estimate h) -> k; None if nothing more is wanted."""
+"""Gives the symbols of a latent layer: (layer, its steps, the estimate h) -> k.
+
+None, for the last layer, ends the walk: an analysis wants no picture.
+"""
 
 PATCH = 4
 FINE = 3
