@@ -92,8 +92,8 @@ def passes(rows: int, columns: int) -> list[Array]:
 
 
 def _strips(rows: int, columns: int, halo: int) -> list[tuple[slice, slice, slice]]:
-    """(rows to read, rows of those to keep, rows to write), an even number of rows each (checkerboard)."""
-    height = max(2, STRIP_POSITIONS // columns // 2 * 2)
+    """(rows to read, rows of those to keep, rows to write)."""
+    height = max(1, STRIP_POSITIONS // columns)
     strips = []
     for top in range(0, rows, height):
         bottom = min(rows, top + height)
